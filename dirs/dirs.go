@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dirs says where things are under a root directory. The layout is
+// snapd's, so that existing tools and the stock client find what they expect.
+package dirs
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// Dirs is the layout under one root. The zero value is the layout under "/".
+type Dirs struct{ root string }
+
+// New returns the layout under root; "" and "/" both mean the real system.
+func New(root string) Dirs {
+	if root == "/" {
+		root = ""
+	}
+	return Dirs{root: root}
+}
+
+// Root returns the root directory, "/" for the real system.
+func (d Dirs) Root() string { return d.join("/") }
+
+// Under returns an absolute path of the system as it is below the root.
+func (d Dirs) Under(path string) string { return d.join(path) }
+
+func (d Dirs) join(elem ...string) string {
+	return filepath.Join(append([]string{"/", d.root}, elem...)...)
+}
+
+// Snaps is the directory below which snaps are mounted.
+func (d Dirs) Snaps() string { return d.join("snap") }
+
+// Bin holds the launchers of apps.
+func (d Dirs) Bin() string { return d.join("snap/bin") }
+
+// Snap holds the mount points of one snap, and its "current" link.
+func (d Dirs) Snap(name string) string { return d.join("snap", name) }
+
+// Mount is where one revision is mounted.
+func (d Dirs) Mount(name string, rev fmt.Stringer) string {
+	return d.join("snap", name, rev.String())
+}
+
+// Current is the link to the current revision's mount.
+func (d Dirs) Current(name string) string { return d.join("snap", name, "current") }
+
+// AllData holds every snap's data directories.
+func (d Dirs) AllData() string { return d.join("var/snap") }
+
+// SnapData holds one snap's data directories.
+func (d Dirs) SnapData(name string) string { return d.join("var/snap", name) }
+
+// Data is $SNAP_DATA of one revision.
+func (d Dirs) Data(name string, rev fmt.Stringer) string {
+	return d.join("var/snap", name, rev.String())
+}
+
+// Common is $SNAP_COMMON.
+func (d Dirs) Common(name string) string { return d.join("var/snap", name, "common") }
+
+// CurrentData is the link to the current revision's data.
+func (d Dirs) CurrentData(name string) string { return d.join("var/snap", name, "current") }
+
+// Lib is the daemon's own directory.
+func (d Dirs) Lib() string { return d.join("var/lib/snapd") }
+
+// StateDB is the daemon's database.
+func (d Dirs) StateDB() string { return d.join("var/lib/snapd/state.db") }
+
+// Blobs holds the .snap files, readable by root only.
+func (d Dirs) Blobs() string { return d.join("var/lib/snapd/snaps") }
+
+// Blob is the .snap file of one revision.
+func (d Dirs) Blob(name string, rev fmt.Stringer) string {
+	return d.join("var/lib/snapd/snaps", name+"_"+rev.String()+".snap")
+}
+
+// Snapshots holds what "snap remove" saved.
+func (d Dirs) Snapshots() string { return d.join("var/lib/snapd/snapshots") }
+
+// Units is where unit files are written.
+func (d Dirs) Units() string { return d.join("etc/systemd/system") }
+
+// RunUnits is where drop-ins that must not outlive this boot are written.
+func (d Dirs) RunUnits() string { return d.join("run/systemd/system") }
+
+// Run is the daemon's run-time directory.
+func (d Dirs) Run() string { return d.join("run/snapd") }
+
+// SwitchLock is held shared by "snap run" and exclusively by the switch.
+func (d Dirs) SwitchLock(name string) string { return d.join("run/snapd/switch", name) }
+
+// Sockets holds the listeners that PID 1 makes for snaps.
+func (d Dirs) Sockets() string { return d.join("run/snapd/sockets") }
+
+// Socket is the REST API's socket.
+func (d Dirs) Socket() string { return d.join("run/snapd.socket") }
+
+// PrivateTmp is the directory that a snap's services see as /tmp.
+func (d Dirs) PrivateTmp(name string) string {
+	return d.join("tmp/snap-private-tmp/snap." + name + "/tmp")
+}

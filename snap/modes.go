@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snap
+
+import "strings"
+
+// RefreshMode is the word of refresh-mode: "", "endure", "restart",
+// "ignore-running" (apps only) or a signal, "sigterm" to "sigusr2", with or
+// without "-all".
+type RefreshMode string
+
+// StopMode is the word of stop-mode: "" or a signal as in RefreshMode.
+type StopMode string
+
+// signalWords maps the words that both modes accept to systemd's names.
+var signalWords = map[string]string{
+	"sigterm": "SIGTERM", "sigint": "SIGINT", "sighup": "SIGHUP",
+	"sigusr1": "SIGUSR1", "sigusr2": "SIGUSR2",
+}
+
+// Signal returns the signal's name as systemd spells it, "" if the mode names none.
+func (m RefreshMode) Signal() string { return signalWords[strings.TrimSuffix(string(m), "-all")] }
+
+// All tells whether the signal is for every process of the service.
+func (m RefreshMode) All() bool { return strings.HasSuffix(string(m), "-all") }
+
+// Signal returns the signal's name as systemd spells it, "" if the mode is unset.
+func (m StopMode) Signal() string { return signalWords[strings.TrimSuffix(string(m), "-all")] }
+
+// All tells whether a stop signals every process: so it is unless the mode
+// names a signal without "-all".
+func (m StopMode) All() bool { return m == "" || strings.HasSuffix(string(m), "-all") }
