@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package servicestate observes the services of snaps, and starts and stops
+// them when an operator asks.
+package servicestate
+
+import "endured/snap"
+
+// View is a service as the API shows it.
+type View struct {
+	Snap, App  string
+	Daemon     string        // the daemon type
+	Mode       string        // refresh-mode as declared, "restart" if not
+	Revision   snap.Revision // that runs, 0 if nothing does
+	Current    snap.Revision
+	MainPID    int
+	Enabled    bool
+	Active     bool
+	Activators []Activator
+}
+
+// Activator is a unit that starts a service.
+type Activator struct {
+	Name    string // the socket's name, or the unit's
+	Type    string // "socket", "timer" or "dbus"
+	Enabled bool
+	Active  bool
+}

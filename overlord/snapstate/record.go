@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package snapstate knows which revisions of which snaps are installed, which
+// one is current and which are in use; it offers the tasks that put a revision
+// on the device and take it away.
+package snapstate
+
+import (
+	"time"
+
+	"endured/snap"
+)
+
+// Record is what is kept of one installed snap.
+type Record struct {
+	Name     string        `json:"name"`
+	Sequence []Revision    `json:"sequence"` // oldest first
+	Current  snap.Revision `json:"current"`
+	Active   bool          `json:"active"` // false: "snap disable"
+	// Dangerous, DevMode, … are how the current revision was installed.
+	Flags Flags `json:"flags"`
+	// Disabled are the services that "snap stop --disable" disabled, kept while
+	// their units are gone.
+	Disabled []string `json:"disabled,omitempty"`
+	// HandStopped are the services that "snap stop" stopped.
+	HandStopped []string `json:"hand-stopped,omitempty"`
+	// Started remembers, by app, which revision a service's invocation came from.
+	Started map[string]Started `json:"started,omitempty"`
+	// LastLocal is the highest local revision number ever given.
+	LastLocal int `json:"last-local,omitempty"`
+}
+
+// Revision is one installed revision.
+type Revision struct {
+	Revision  snap.Revision `json:"revision"`
+	YAML      string        `json:"yaml"` // meta/snap.yaml as it was validated
+	SHA256    string        `json:"sha256"`
+	Size      int64         `json:"size"` // of the .snap file, in bytes
+	Installed time.Time     `json:"installed"`
+	Flags     Flags         `json:"flags"`
+}
+
+// Flags are the ways to install a snap.
+type Flags struct {
+	Dangerous bool `json:"dangerous,omitempty"`
+	DevMode   bool `json:"devmode,omitempty"`
+	JailMode  bool `json:"jailmode,omitempty"`
+	Classic   bool `json:"classic,omitempty"`
+}
+
+// Started says where a running service came from.
+type Started struct {
+	InvocationID string        `json:"invocation-id"`
+	Revision     snap.Revision `json:"revision"`
+}
