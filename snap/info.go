@@ -18,11 +18,13 @@ type Info struct {
 	Summary       string
 	Description   string
 	License       string
-	Type          string // "app"
-	Base          string // "", "none" or "bare"
-	Confinement   string // "strict", "devmode" or "classic"
-	Architectures []string
+	Type          string   // "app"; Supported refuses "base", "gadget", "kernel", "os", "snapd"
+	Base          string   // "", "none" or "bare"; Supported refuses any other
+	Confinement   string   // "strict", "devmode" or "classic"
+	Architectures []string // Debian names; ["all"] unless the author said otherwise
 	Epoch         Epoch
+	Assumes       []string
+	Hooks         []string // of hooks:, and of meta/hooks when read from a file or a tree; sorted
 	Apps          map[string]*App
 	Environment   []EnvVar // in the author's order
 	Plugs         []string // names only, sorted: nothing is connected yet
@@ -34,6 +36,9 @@ type Info struct {
 
 	// Revision is not part of snap.yaml: it is what the device calls this revision.
 	Revision Revision
+
+	// needs is what Supported refuses, in the author's order.
+	needs []Problem
 }
 
 // EnvVar is one entry of an environment: map.
@@ -41,7 +46,7 @@ type EnvVar struct{ Name, Value string }
 
 // App is one entry of apps:.
 type App struct {
-	Snap *Info
+	Snap *Info `json:"-"`
 	Name string
 
 	Command         string
@@ -55,16 +60,16 @@ type App struct {
 	Daemon           string // "", "simple", "forking", "oneshot", "dbus", "notify"
 	RefreshMode      RefreshMode
 	StopMode         StopMode
-	SendSIGKILL      bool // default true; "send-sigkill: false" is endured's own key
-	PIDFile          string
+	SendSIGKILL      bool          // default true; "send-sigkill: false" is endured's own key
+	PIDFile          string        // "pid-file" is endured's own key; variables not expanded
 	StartTimeout     time.Duration // 0 is unset
 	StopTimeout      time.Duration // 0 is unset
 	WatchdogTimeout  time.Duration
 	RestartDelay     time.Duration
-	RestartCondition string // "", "never", "on-success", …; "" is on-failure
+	RestartCondition string // "", "never", "on-success", …, "always"; "" is on-failure
 	SuccessExit      []int
 	InstallMode      string // "", "enable", "disable"
-	BusName          string
+	BusName          string // of bus-name, else that of the last slot in activates-on
 	ActivatesOn      []string
 	Timer            string
 	Before, After    []string  // names of apps of the same snap
@@ -73,7 +78,7 @@ type App struct {
 
 // Socket is one entry of an app's sockets:.
 type Socket struct {
-	App          *App
+	App          *App `json:"-"`
 	Name         string
 	ListenStream string // as the author wrote it, variables not expanded
 	Mode         uint32 // 0 is unset

@@ -30,3 +30,26 @@ func (m StopMode) Signal() string { return signalWords[strings.TrimSuffix(string
 // All tells whether a stop signals every process: so it is unless the mode
 // names a signal without "-all".
 func (m StopMode) All() bool { return m == "" || strings.HasSuffix(string(m), "-all") }
+
+// signalModes are the signal words with and without -all, in the order in
+// which messages name them.
+func signalModes() []string {
+	var out []string
+	for _, s := range []string{"sigterm", "sigint", "sighup", "sigusr1", "sigusr2"} {
+		out = append(out, s, s+"-all")
+	}
+	return out
+}
+
+// stopModes are the words that stop-mode may have.
+func stopModes() []string { return signalModes() }
+
+// refreshModes are the words that refresh-mode may have in services and apps.
+func refreshModes() []string { return append(allowedRefreshModes(true), "ignore-running") }
+
+func allowedRefreshModes(service bool) []string {
+	if !service {
+		return []string{"ignore-running"}
+	}
+	return append([]string{"endure", "restart"}, signalModes()...)
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snap
+
+import (
+	"slices"
+	"strings"
+)
+
+// checkOrder checks before: and after:.
+func (d *draft) checkOrder() {
+	byName := map[string]*appDraft{}
+	for _, a := range d.apps {
+		byName[a.Name] = a
+	}
+	sound := true
+	for _, a := range d.apps {
+		for _, list := range []struct {
+			key   string
+			names []string
+		}{{"before", a.Before}, {"after", a.After}} {
+			for _, name := range list.names {
+				if why := cannotOrder(a, byName[name]); why != "" {
+					d.bad(join(a.path, list.key), "%s %s", quote(name), why)
+					sound = false
+				}
+			}
+		}
+	}
+	if !sound {
+		return
+	}
+	if cycle := d.findCycle(); cycle != nil {
+		d.bad("apps", "before and after form a cycle: %s", strings.Join(cycle, " after "))
+	}
+}
+
+func cannotOrder(a, other *appDraft) string {
+	switch {
+	case other == nil:
+		return "is not an app of this snap"
+	case a == other:
+		return "is the service itself"
+	case !other.IsService():
+		return "is not a service"
+	case (a.scope == "user") != (other.scope == "user"):
+		return "has a different daemon-scope"
+	}
+	return ""
+}
+
+// findCycle returns the names of services that wait for each other, the first
+// one again at the end.
+func (d *draft) findCycle() []string {
+	earlier := map[string][]string{}
+	for _, a := range d.apps {
+		earlier[a.Name] = append(earlier[a.Name], a.After...)
+		for _, b := range a.Before {
+			earlier[b] = append(earlier[b], a.Name)
+		}
+	}
+	const visiting, done = 1, 2
+	state := map[string]int{}
+	var path []string
+	var visit func(name string) []string
+	visit = func(name string) []string {
+		switch state[name] {
+		case done:
+			return nil
+		case visiting:
+			return append(slices.Clone(path[slices.Index(path, name):]), name)
+		}
+		state[name] = visiting
+		path = append(path, name)
+		for _, n := range earlier[name] {
+			if c := visit(n); c != nil {
+				return c
+			}
+		}
+		path = path[:len(path)-1]
+		state[name] = done
+		return nil
+	}
+	for _, a := range d.apps {
+		if c := visit(a.Name); c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// checkActivation checks activates-on: and what D-Bus services need.
+func (d *draft) checkActivation() {
+	by := map[string]string{}
+	for _, a := range d.apps {
+		key := join(a.path, "activates-on")
+		bus := "system"
+		if a.scope == "user" {
+			bus = "session"
+		}
+		for _, name := range a.ActivatesOn {
+			slot := d.slots[name]
+			switch {
+			case slot == nil:
+				d.bad(key, "%s is not a slot of this snap", quote(name))
+			case slot.name != "dbus":
+				d.bad(key, "the slot %s is of interface %s; only dbus can activate", quote(name), quote(slot.name))
+			case slot.bus != bus:
+				d.bad(key, "the slot %s is on bus %s; this service needs one on bus %q", quote(name), quote(slot.bus), bus)
+			case len(slot.busName) > 255 || !busNamePattern.MatchString(slot.busName):
+				d.bad(join(join("slots", name), "name"), "%s is not a D-Bus name such as org.example.Daemon", quote(slot.busName))
+			case by[name] != "":
+				d.bad(key, "the slot %s activates %s already", quote(name), quote(by[name]))
+			default:
+				by[name] = a.Name
+				if a.Daemon == "dbus" && !slices.Contains(a.set, "bus-name") {
+					a.BusName = slot.busName
+				}
+			}
+		}
+		if a.Daemon == "dbus" && a.BusName == "" && len(a.ActivatesOn) == 0 {
+			d.bad(join(a.path, "bus-name"), "is missing; \"daemon: dbus\" needs it, or activates-on")
+		}
+	}
+}
