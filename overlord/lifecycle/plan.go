@@ -51,7 +51,9 @@ const (
 
 // Observed is what is running of a snap at the moment of planning.
 type Observed struct {
-	// Services by app name; an app that is missing here has no unit.
+	// Services by app name; an app that is missing here has no unit, and counts
+	// as new. A service that is recorded as disabled while its unit is gone
+	// (enable, revert) is put here with Enabled false.
 	Services map[string]Service
 	// Apps are the processes of non-daemon apps.
 	Apps []Process
@@ -72,16 +74,16 @@ type Service struct {
 
 // Generation is a scope with survivors of an earlier revision of a service.
 type Generation struct {
-	Unit     string
-	Revision snap.Revision
-	PIDs     []int
+	Unit     string        `json:"unit"`
+	Revision snap.Revision `json:"revision"`
+	PIDs     []int         `json:"pids,omitempty"`
 }
 
 // Process is one observed process.
 type Process struct {
-	PID      int
-	App      string
-	Revision snap.Revision
+	PID      int           `json:"pid"`
+	App      string        `json:"app"`
+	Revision snap.Revision `json:"revision"`
 }
 
 // Override is the operator's refresh-mode.<snap>.<app> by app name.
@@ -104,6 +106,8 @@ type Input struct {
 	Only []string
 	// StopTimeoutMax is the operator's ceiling, 0 for none.
 	StopTimeoutMax time.Duration
+	// Terminate ends running apps on remove and disable instead of refusing.
+	Terminate bool
 }
 
 // Decider says whose word a step follows.
@@ -150,13 +154,20 @@ type Step struct {
 	// with Delegated they stay where they are and main is stopped alone.
 	Survivors bool `json:"survivors,omitempty"`
 	Delegated bool `json:"delegated,omitempty"`
-	// SendSIGKILL and StopTimeout bound the stop; the timeout is after clamping,
-	// Clamped names the ceiling that was applied.
+	// SendSIGKILL and StopTimeout bound the stop, and are zero where nothing is
+	// stopped: false with a StopTimeout means that the event is given up at the
+	// bound. The timeout is after clamping; Clamped tells that the operator's
+	// ceiling was applied.
 	SendSIGKILL bool          `json:"send-sigkill"`
 	StopTimeout time.Duration `json:"stop-timeout,omitempty"`
 	Clamped     bool          `json:"clamped,omitempty"`
-	// Enable tells that the unit gets enabled (a service that is new).
+	// Enable tells that the service, or a new activator of it, gets enabled.
 	Enable bool `json:"enable,omitempty"`
+	// Activators is what happens to the service's sockets, timers and D-Bus
+	// names: "" when it has none, Keep (as they are), DoStart or DoStop.
+	Activators Action `json:"activators,omitempty"`
+	// Oneshot tells that a start ends by itself, leaving nothing running.
+	Oneshot bool `json:"oneshot,omitempty"`
 	// Undo is what a failure after quiesce costs this service: "" or "restart".
 	Undo string `json:"undo,omitempty"`
 
@@ -169,10 +180,14 @@ type Step struct {
 // GenerationStep is what happens to a scope.
 type GenerationStep struct {
 	Generation
-	App    string `json:"app"`
-	Action Action `json:"action"` // Keep, DoStop or Signal
-	Signal string `json:"signal,omitempty"`
-	Why    string `json:"why"`
+	App     string  `json:"app"`
+	Action  Action  `json:"action"` // Keep, DoStop or Signal
+	Signal  string  `json:"signal,omitempty"`
+	Decider Decider `json:"decider"`
+	Why     string  `json:"why"`
+	// StopTimeout is when SIGKILL follows; a scope is always swept in the end.
+	StopTimeout time.Duration `json:"stop-timeout,omitempty"`
+	Clamped     bool          `json:"clamped,omitempty"`
 }
 
 // AppStep is what happens to a running app process.
