@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+
+	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// link is one connection. go-systemd and raw calls share it.
+type link struct {
+	bus   *dbus.Conn
+	sd    *sd.Conn
+	onBus bool // through dbus-daemon
+}
+
+func (l *link) lost() <-chan struct{} { return l.bus.Context().Done() }
+
+func (l *link) close() { l.bus.Close() }
+
+// isLost says whether err came from the connection and not from the other end.
+func (l *link) isLost(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Name == "org.freedesktop.DBus.Error.NoReply" || e.Name == "org.freedesktop.DBus.Error.Disconnected"
+	}
+	return !l.bus.Connected() || errors.Is(err, dbus.ErrClosed)
+}
+
+// call makes a raw method call on the manager object.
+func (l *link) call(ctx context.Context, method string, args ...any) *dbus.Call {
+	return l.bus.Object(busName, managerObj).CallWithContext(ctx, managerIfc+"."+method, 0, args...)
+}
+
+// dial makes a connection that delivers signals.
+func (m *Manager) dial(ctx context.Context) (*link, error) {
+	if m.opts.DialFunc != nil {
+		return m.dialOne(ctx, m.opts.DialFunc, false)
+	}
+	var errs []error
+	for _, way := range []struct {
+		path  string
+		onBus bool
+	}{{m.opts.SystemBus, true}, {m.opts.Private, false}} {
+		if way.path == "-" {
+			continue
+		}
+		l, err := m.dialOne(ctx, func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", way.path)
+		}, way.onBus)
+		if err == nil {
+			return l, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("cannot connect to systemd: %w", errors.Join(errs...))
+}
+
+func (m *Manager) dialOne(ctx context.Context, dial func(context.Context) (net.Conn, error), onBus bool) (*link, error) {
+	c, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bus, err := dbus.NewConn(c, dbus.WithContext(m.ctx), dbus.WithSignalHandler(&inOrder{deliver: m.deliver}))
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { bus.Close() })
+	defer stop()
+	l := &link{bus: bus, onBus: onBus}
+	if err := l.open(ctx); err != nil {
+		bus.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// open authenticates and subscribes.
+func (l *link) open(ctx context.Context) error {
+	// The uid, not the user's name: looking that up may need libc.
+	if err := l.bus.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err != nil {
+		return err
+	}
+	if l.onBus {
+		if err := l.bus.Hello(); err != nil {
+			return err
+		}
+		for _, match := range []string{
+			"type='signal',sender='" + busName + "',interface='" + managerIfc + "',member='JobRemoved'",
+			"type='signal',sender='" + busName + "',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path_namespace='" + string(managerObj) + "/unit'",
+			"type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='" + busName + "'",
+		} {
+			if err := l.bus.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.AddMatch", 0, match).Err; err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.subscribe(ctx); err != nil {
+		return err
+	}
+	var err error
+	l.sd, err = sd.NewConnection(func() (*dbus.Conn, error) { return l.bus, nil })
+	return err
+}
+
+// subscribe makes systemd send signals. It is needed once for each start of
+// systemd's end of the bus.
+func (l *link) subscribe(ctx context.Context) error {
+	err := l.call(ctx, "Subscribe").Err
+	var e dbus.Error
+	if errors.As(err, &e) && e.Name == busName+".AlreadySubscribed" {
+		return nil
+	}
+	return err
+}
+
+// inOrder hands each signal on before the next message is read.
+type inOrder struct {
+	deliver func(*dbus.Signal)
+	mu      sync.Mutex
+	closed  bool
+	chans   []chan<- *dbus.Signal
+}
+
+// DeliverSignal implements dbus.SignalHandler.
+func (h *inOrder) DeliverSignal(_, _ string, s *dbus.Signal) { h.deliver(s) }
+
+// AddSignal keeps go-systemd's channel, which gets nothing: with no listener
+// on its side it would only drop what it reads. It is closed with the
+// connection, so that go-systemd's goroutine ends.
+func (h *inOrder) AddSignal(ch chan<- *dbus.Signal) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		close(ch)
+		return
+	}
+	h.chans = append(h.chans, ch)
+}
+
+// RemoveSignal implements dbus.SignalRegistrar.
+func (h *inOrder) RemoveSignal(chan<- *dbus.Signal) {}
+
+// Terminate implements dbus.Terminator.
+func (h *inOrder) Terminate() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, ch := range h.chans {
+		close(ch)
+	}
+	h.chans = nil
+}
