@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stringsFlag is a flag that may be given several times.
+type stringsFlag []string
+
+func (s *stringsFlag) String() string     { return strings.Join(*s, " ") }
+func (s *stringsFlag) Set(v string) error { *s = append(*s, v); return nil }
+
+type startOptions struct {
+	ext4     int64 // bytes, of a new image
+	overlays stringsFlag
+	upper    string
+	project  string
+	owner    int
+	noWait   bool
+	timeout  time.Duration
+}
+
+func (h *host) cmdStart(ctx context.Context, args []string) error {
+	var o startOptions
+	size := "1G"
+	f := flag.NewFlagSet("start", flag.ContinueOnError)
+	f.StringVar(&size, "ext4", size, "size of the ext4 image, such as 512M or 4G")
+	f.Var(&o.overlays, "overlay", "directory whose tree is copied over the root")
+	f.StringVar(&o.upper, "keep-upper", "", "directory for the device's writes, kept by stop")
+	f.StringVar(&o.project, "project", "", "directory shown at /srv/endured (default: the one around that has go.mod)")
+	f.IntVar(&o.owner, "owner", 0, "process whose death makes this device a leftover")
+	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as PID 1 runs")
+	f.DurationVar(&o.timeout, "timeout", 60*time.Second, "how long the boot may take")
+	name, rest, err := parseNamed(f, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("cannot understand %q after the name", rest)
+	}
+	if o.ext4, err = parseSize(size); err != nil {
+		return err
+	}
+	if o.owner == 0 {
+		o.owner, _ = strconv.Atoi(os.Getenv("DEVICE_OWNER"))
+	}
+	unlock, err := h.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return h.start(ctx, name, o)
+}
+
+// parseNamed parses a NAME with flags before and after it; what follows the flags is returned.
+func parseNamed(f *flag.FlagSet, args []string) (name string, rest []string, err error) {
+	if err := f.Parse(args); err != nil {
+		return "", nil, err
+	}
+	if f.NArg() == 0 {
+		return "", nil, fmt.Errorf("cannot %s a device without its name", f.Name())
+	}
+	name = f.Arg(0)
+	if err := f.Parse(f.Args()[1:]); err != nil {
+		return "", nil, err
+	}
+	return name, f.Args(), nil
+}
+
+func parseSize(s string) (int64, error) {
+	unit := int64(1)
+	switch {
+	case strings.HasSuffix(s, "K"):
+		unit = 1 << 10
+	case strings.HasSuffix(s, "M"):
+		unit = 1 << 20
+	case strings.HasSuffix(s, "G"):
+		unit = 1 << 30
+	}
+	n, err := strconv.ParseInt(strings.TrimRight(s, "KMG"), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("cannot use %q as a size", s)
+	}
+	return n * unit, nil
+}
+
+// start boots the device; the caller holds its lock.
+func (h *host) start(ctx context.Context, name string, o startOptions) error {
+	r, err := h.load(name)
+	fresh := errors.Is(err, os.ErrNotExist)
+	switch {
+	case fresh:
+		if r, err = h.create(ctx, name, o); err != nil {
+			os.RemoveAll(h.path(name))
+			return err
+		}
+	case err != nil:
+		return err
+	case r.running():
+		return fmt.Errorf("cannot start device %q: it is running", name)
+	}
+	if err := h.settleDown(ctx, r); err != nil {
+		return err
+	}
+	notify, err := listenNotify(h.path(name, "notify", "socket"))
+	if err != nil {
+		return err
+	}
+	defer notify.Close()
+	if err := h.spawn(r, o); err != nil {
+		if fresh {
+			return errors.Join(err, h.remove(ctx, r, true))
+		}
+		return errors.Join(err, h.settleDown(ctx, r))
+	}
+	if o.noWait {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	if err := awaitReady(wait, notify, r.PID); err != nil {
+		return h.bootError(r, err)
+	}
+	return nil
+}
+
+func (h *host) create(ctx context.Context, name string, o startOptions) (*record, error) {
+	r := &record{Name: name, Created: time.Now(), Upper: o.upper, Foreign: o.upper != "", Project: o.project}
+	if o.owner != 0 {
+		r.Owner, r.OwnerBirth = o.owner, birth(o.owner)
+	}
+	if !r.Foreign {
+		r.Upper = filepath.Join(h.uppers, name)
+		// No record knows of it, so it is what a killed program left.
+		if err := os.RemoveAll(r.Upper); err != nil {
+			return nil, fmt.Errorf("cannot remove a leftover: %w", err)
+		}
+	}
+	var err error
+	if r.Upper, err = filepath.Abs(r.Upper); err != nil {
+		return nil, fmt.Errorf("cannot use the upper directory: %w", err)
+	}
+	if r.Project == "" {
+		r.Project = projectAround()
+	}
+	for _, dir := range []string{r.Upper, h.path(name, "host"), h.path(name, "notify")} {
+		if err := os.MkdirAll(dir, 0755); err != nil {
+			return nil, fmt.Errorf("cannot make a directory of the device: %w", err)
+		}
+	}
+	image := h.path(name, "ext4.img")
+	if err := os.WriteFile(image, nil, 0600); err != nil {
+		return nil, fmt.Errorf("cannot make the ext4 image: %w", err)
+	}
+	if err := os.Truncate(image, o.ext4); err != nil {
+		return nil, fmt.Errorf("cannot make the ext4 image: %w", err)
+	}
+	mkfs := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0",
+		"-E", "lazy_itable_init=1,lazy_journal_init=1", image)
+	if out, err := mkfs.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("cannot make the ext4 image: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return r, h.save(r)
+}
+
+// projectAround returns the directory at or above the current one that holds go.mod, or "".
+func projectAround() string {
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+	return ""
+}
+
+// spawn makes the namespaces and returns once systemd has taken the place of the program that furnished them.
+func (h *host) spawn(r *record, o startOptions) error {
+	cg := h.cgroup(r.Name)
+	if err := os.Mkdir(cg, 0755); err != nil {
+		return fmt.Errorf("cannot make the cgroup: %w", err)
+	}
+	cgdir, err := os.Open(cg)
+	if err != nil {
+		return fmt.Errorf("cannot open the cgroup: %w", err)
+	}
+	defer cgdir.Close()
+	log, err := os.OpenFile(h.path(r.Name, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0600)
+	if err != nil {
+		return fmt.Errorf("cannot open the log: %w", err)
+	}
+	defer log.Close()
+	fromInside, errPipe, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer fromInside.Close()
+	config, err := json.Marshal(insideConfig{
+		Name: r.Name, Upper: r.Upper, Image: h.path(r.Name, "ext4.img"), Host: h.path(r.Name, "host"),
+		Notify: h.path(r.Name, "notify"), Project: r.Project, Overlays: o.overlays, Hidden: h.dir,
+	})
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initArg0, string(config)}
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + insidePath}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{errPipe}
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		UseCgroupFD: true,
+		CgroupFD:    int(cgdir.Fd()),
+		Setsid:      true,
+	}
+	err = cmd.Start()
+	errPipe.Close()
+	if err != nil {
+		return fmt.Errorf("cannot make the device's namespaces: %w", err)
+	}
+	r.PID, r.Birth = cmd.Process.Pid, birth(cmd.Process.Pid)
+	if err := h.save(r); err != nil {
+		return err
+	}
+	trouble, err := io.ReadAll(fromInside)
+	if err != nil {
+		return fmt.Errorf("cannot hear from inside the device: %w", err)
+	}
+	if len(trouble) != 0 {
+		cmd.Wait()
+		return errors.New(string(trouble))
+	}
+	return cmd.Process.Release()
+}
+
+func listenNotify(path string) (*net.UnixConn, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot make the notify socket: %w", err)
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the notify socket: %w", err)
+	}
+	return conn, nil
+}
+
+// awaitReady returns when systemd says that the boot is finished: sd_notify's READY=1, as to any container manager.
+func awaitReady(ctx context.Context, conn *net.UnixConn, pid int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		if awaitExit(ctx, pid) == nil {
+			cancel(errors.New("its PID 1 is gone"))
+		}
+	}()
+	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) })()
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(buf[:n])) {
+			if strings.TrimSpace(line) == "READY=1" {
+				return nil
+			}
+		}
+	}
+}
+
+// bootError adds to err what the device can say about a boot that did not end.
+func (h *host) bootError(r *record, err error) error {
+	var about strings.Builder
+	if data, e := os.ReadFile(h.path(r.Name, "log")); e == nil && len(data) != 0 {
+		fmt.Fprintf(&about, "\n%s", bytes.TrimSpace(data))
+	}
+	if r.running() {
+		cmd := h.command(r, execOptions{}, "systemctl", "--no-pager", "list-jobs", "--after")
+		cmd.WaitDelay = 5 * time.Second
+		if out, e := cmd.CombinedOutput(); e == nil {
+			fmt.Fprintf(&about, "\n%s", bytes.TrimSpace(out))
+		}
+	}
+	return fmt.Errorf("cannot boot device %q: %w%s", r.Name, err, about.String())
+}
