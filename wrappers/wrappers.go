@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wrappers turns the description of a revision into what systemd runs:
+// service, socket and mount units, the launchers in /snap/bin, and the drop-in
+// that keeps the stop side of an older revision for a process that stays.
+// What is generated is a pure function of the description; writing it is kept
+// apart, converges on what is wanted, and reports what it changed.
+package wrappers
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+
+	"endured/dirs"
+	"endured/snap"
+)
+
+// Options are what the generated files depend on besides the snap.
+type Options struct {
+	// Dirs says below which root files are written. Paths inside generated
+	// files are those of the running system, whatever the root.
+	Dirs dirs.Dirs
+	// SnapCommand is the program that launchers link to; "" is /usr/bin/snap.
+	SnapCommand string
+	// Arch is $SNAP_ARCH, in Debian's spelling; "" is this program's own.
+	Arch string
+}
+
+func (o Options) snapCommand() string {
+	if o.SnapCommand == "" {
+		return "/usr/bin/snap"
+	}
+	return o.SnapCommand
+}
+
+func (o Options) arch() string {
+	if o.Arch == "" {
+		return snap.HostArch()
+	}
+	return o.Arch
+}
+
+// File is one file that a snap needs, or, with Link, a symbolic link.
+type File struct {
+	Path string // absolute, of the system as it is; Dirs.Under gives where it is written
+	Data []byte
+	Mode fs.FileMode // permission bits
+	Link string      // target; Data and Mode mean nothing then
+}
+
+// Link is a symbolic link that snapd makes in a directory that the snap can
+// write, by descriptor and without following links: Path is where the author
+// asked for a socket, Target where PID 1 listens.
+type Link struct {
+	Unit   string // the socket's unit
+	Path   string
+	Target string
+}
+
+// Set is everything that systemd needs to know of one revision, but for its
+// mount. Paths are of the system as it is.
+type Set struct {
+	Snap     string
+	Revision snap.Revision
+	// Services holds the service's unit by app name.
+	Services map[string]string
+	// Sockets holds the socket units by app name, sorted.
+	Sockets map[string][]string
+	// Enable holds, by app name, the units to enable so that the service is
+	// started when it should be: its sockets if it has any, else itself.
+	Enable map[string][]string
+	// Files are the unit files and the tmpfiles.d entry, sorted by path.
+	Files []File
+	// Links are made once the sockets listen, and removed with the snap.
+	Links []Link
+}
+
+// Units returns the units of a revision. It reads nothing but its arguments
+// and gives the same answer for the same ones. It fails for what cannot be
+// expressed: a timer, activation by D-Bus, a control character in a value.
+func Units(info *snap.Info, o Options) (Set, error) {
+	s := Set{
+		Snap: info.Name, Revision: info.Revision,
+		Services: map[string]string{}, Sockets: map[string][]string{}, Enable: map[string][]string{},
+	}
+	for _, app := range info.SortedApps() {
+		if !app.IsService() {
+			continue
+		}
+		if err := s.addService(app, o); err != nil {
+			return Set{}, fmt.Errorf("cannot generate the units of %q: %w", info.Name+"."+app.Name, err)
+		}
+	}
+	if len(s.Services) > 0 && ownMounts(info) {
+		s.Files = append(s.Files, tmpfiles(info.Name))
+	}
+	sort.Slice(s.Files, func(x, y int) bool { return s.Files[x].Path < s.Files[y].Path })
+	return s, nil
+}
+
+func (s *Set) addService(app *snap.App, o Options) error {
+	switch {
+	case app.Timer != "":
+		return fmt.Errorf("timers are not supported yet")
+	case len(app.ActivatesOn) > 0:
+		return fmt.Errorf("activation by D-Bus (activates-on) is not supported yet")
+	}
+	data, err := serviceUnit(app, o)
+	if err != nil {
+		return err
+	}
+	s.Services[app.Name] = app.Unit()
+	s.addUnit(app.Unit(), data)
+	s.Enable[app.Name] = []string{app.Unit()}
+	for _, sock := range app.Sockets {
+		data, link, err := socketUnit(sock, o)
+		if err != nil {
+			return fmt.Errorf("socket %q: %w", sock.Name, err)
+		}
+		s.Sockets[app.Name] = append(s.Sockets[app.Name], sock.Unit())
+		s.addUnit(sock.Unit(), data)
+		if link != nil {
+			s.Links = append(s.Links, *link)
+		}
+	}
+	if socks := s.Sockets[app.Name]; len(socks) > 0 {
+		s.Enable[app.Name] = append([]string(nil), socks...)
+	}
+	return nil
+}
+
+func (s *Set) addUnit(name string, data []byte) {
+	s.Files = append(s.Files, unitFile(name, data))
+}
+
+func unitFile(name string, data []byte) File {
+	return File{Path: filepath.Join(system().Units(), name), Data: data, Mode: 0o644}
+}
+
+// system is the layout that generated text speaks of.
+func system() dirs.Dirs { return dirs.Dirs{} }
+
+// ownMounts tells whether the services of a snap get a mount namespace of
+// their own. A classic snap works on the host's tree, and what it mounts is
+// meant for the host.
+func ownMounts(info *snap.Info) bool { return info.Confinement != "classic" }
+
+// MountUnitName is the name of the unit that mounts a revision.
+func MountUnitName(name string, rev snap.Revision) string {
+	return escapePath(system().Mount(name, rev)) + ".mount"
+}
+
+// MountUnit returns the unit that mounts a revision at /snap/NAME/REVISION.
+//
+// It has no LazyUnmount=: a lazy unmount would take the tree away under the
+// processes that still run from it, in their namespaces too.
+func MountUnit(name string, rev snap.Revision, _ Options) (unitName string, data []byte, err error) {
+	data, err = unit{
+		{"Unit", []option{
+			{"Description", fmt.Sprintf("Mount unit for %s, revision %s", name, rev)},
+			{"X-Snappy", "yes"},
+			{"X-Revision", rev.String()},
+		}},
+		{"Mount", []option{
+			{"What", system().Blob(name, rev)},
+			{"Where", system().Mount(name, rev)},
+			{"Type", "squashfs"},
+			{"Options", "nodev,nosuid,ro,x-gdu.hide,x-gvfs-hide"},
+		}},
+		{"Install", []option{{"WantedBy", "multi-user.target"}}},
+	}.marshal()
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot generate the mount unit of %s (%s): %w", name, rev, err)
+	}
+	return MountUnitName(name, rev), data, nil
+}
+
+// MountFile is MountUnit as a file to write.
+func MountFile(name string, rev snap.Revision, o Options) (File, error) {
+	unit, data, err := MountUnit(name, rev, o)
+	if err != nil {
+		return File{}, err
+	}
+	return unitFile(unit, data), nil
+}
+
+// Launchers returns the links in /snap/bin: one for every app that is not a
+// service, sorted by path.
+func Launchers(info *snap.Info, o Options) []File {
+	var out []File
+	for _, app := range info.SortedApps() {
+		if !app.IsService() {
+			out = append(out, File{Path: filepath.Join(system().Bin(), app.LauncherName()), Link: o.snapCommand()})
+		}
+	}
+	sort.Slice(out, func(x, y int) bool { return out[x].Path < out[y].Path })
+	return out
+}
