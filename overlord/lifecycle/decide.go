@@ -229,6 +229,9 @@ func (d *decision) begin(app string) (Step, Service) {
 		if s.From.Unset() {
 			s.From = d.plan.From
 		}
+		if s.From.Unset() {
+			s.From = d.plan.To
+		}
 		s.MainPID, s.InvocationID, s.Workers = obs.MainPID, obs.InvocationID, obs.Workers
 	}
 	return s, obs

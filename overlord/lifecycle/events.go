@@ -57,7 +57,11 @@ func (d *decision) startStep(app string) Step {
 	switch {
 	case obs.Running:
 		s.To = s.From
-		return s.decided(Keep, ByEvent, "it runs already")
+		s = s.decided(Keep, ByEvent, "it runs already")
+		if current != nil {
+			s = stays(s, current)
+		}
+		return s
 	case current == nil:
 		return s.decided(LeaveDown, ByEvent, "the revision has no such service")
 	case current.Activated():

@@ -39,9 +39,10 @@ func (p *Plan) Step(app string) *Step {
 }
 
 // Unsupported says what of the plan this version cannot execute, nil if it can
-// do everything. What it refuses: signal modes, workers that are to outlive
-// their main, and a restart of what must not be killed. Disable, remove and
-// shutdown are always supported: they sweep.
+// do everything. What it refuses on refresh: signal modes, and workers that are to
+// outlive their main; and a restart (or the end by a refresh) of what must not be
+// killed. Start, stop, disable, remove and shutdown are always supported: a stop
+// that leaves workers is the unit's own KillMode.
 func (p *Plan) Unsupported() error {
 	var reasons []string
 	add := func(s Step, what string) {
@@ -51,9 +52,9 @@ func (p *Plan) Unsupported() error {
 		switch {
 		case s.Action == Signal || s.Action == SignalStart:
 			add(s, "is to get "+s.Signal)
-		case s.Survivors:
+		case s.Survivors && p.Event.RefreshLike():
 			add(s, "is to leave its workers running")
-		case s.Action == DoRestart && !s.SendSIGKILL:
+		case !s.SendSIGKILL && (s.Action == DoRestart || s.Action == DoStop && p.Event.RefreshLike()):
 			add(s, "must not be killed, and waiting for it is not possible yet")
 		}
 	}

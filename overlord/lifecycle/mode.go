@@ -96,15 +96,16 @@ func (d *decision) wordFor(app string, from snap.Revision) (word, error) {
 
 // source returns the service as the given revision declares it. When that
 // revision is not known any more, or had no such service, the current one
-// stands in for it and known is false. The result is nil if nobody declares it.
+// stands in for it and known is false; a new revision has no say over what it
+// did not start. The result is nil if nobody declares it.
 func (d *decision) source(app string, rev snap.Revision) (a *snap.App, known bool) {
 	if rev.Unset() {
-		return first(service(d.in.Old, app), service(d.in.New, app)), true
+		return service(d.in.Old, app), true
 	}
 	if a := service(d.revisions[rev], app); a != nil {
 		return a, true
 	}
-	return first(service(d.in.Old, app), service(d.in.New, app)), false
+	return service(d.in.Old, app), false
 }
 
 // bound returns the stop timeout of an app under the operator's ceiling. The

@@ -124,4 +124,6 @@ func (p *Plan) differs(s Step, o Outcome) string {
 }
 
 // mayActivate tells whether something may start the service after the event.
-func (s Step) mayActivate() bool { return s.Activators == Keep || s.Activators == DoStart }
+func (s Step) mayActivate() bool {
+	return s.Activators == DoStart || s.Activators == Keep && s.Decider != ByOperator
+}

@@ -28,9 +28,19 @@ func (d *decision) refreshStep(app string) (Step, error) {
 		s.Activators = activators(next, DoStart)
 	}
 	if obs.Running {
-		return d.refreshRunning(s, obs)
+		s, err := d.refreshRunning(s, obs)
+		return stays(s, next), err
 	}
 	return d.refreshIdle(s, obs, old, next), nil
+}
+
+// stays takes back the start of a new socket where the service goes on: systemd
+// refuses to open a socket whose service is active. It is enabled all the same.
+func stays(s Step, next *snap.App) Step {
+	if (s.Action == Keep || s.Action == Signal) && s.Activators == DoStart && len(next.Sockets) > 0 {
+		s.Activators = Keep
+	}
+	return s
 }
 
 // vanished decides about a service that the new revision has not.
@@ -84,7 +94,7 @@ func (d *decision) refreshRunning(s Step, obs Service) (Step, error) {
 	}
 	if nobody {
 		s.Signal, s.All = "", false
-		return s.decided(DoRestart, w.decider, w.why+", but there is no process to signal"), nil
+		return s.decided(DoRestart, w.decider, w.why+", but no main process is known"), nil
 	}
 	return s.decided(SignalStart, w.decider, w.why), nil
 }
