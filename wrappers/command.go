@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"endured/snap"
+	"endured/systemd"
 )
 
 // execLine returns the value of an Exec directive that runs one of the app's
@@ -21,21 +22,29 @@ func execLine(app *snap.App, command string, env []snap.EnvVar) (string, error) 
 	if len(words) == 0 {
 		return "", fmt.Errorf("command is empty")
 	}
-	var line []string
+	var programs []string
 	for _, c := range append(append([]string(nil), app.CommandChain...), words[0]) {
 		program, err := insideSnap(app.Snap, c)
 		if err != nil {
 			return "", err
 		}
-		line = append(line, quoteValue(program))
+		programs = append(programs, program)
+	}
+	line, err := systemd.QuoteExec(programs)
+	if err != nil {
+		return "", err
 	}
 	vars := envMap(env)
 	for _, w := range words[1:] {
-		if word, ok := execWord(w, vars); ok {
-			line = append(line, word)
+		arg, err := execWord(w, vars)
+		if err != nil {
+			return "", err
+		}
+		if arg != "" {
+			line += " " + arg
 		}
 	}
-	return strings.Join(line, " "), nil
+	return line, nil
 }
 
 // insideSnap returns the path of a program that is named relative to the snap.
@@ -51,26 +60,47 @@ func insideSnap(info *snap.Info, name string) (string, error) {
 	return path, nil
 }
 
-// execWord returns one argument for an Exec line, and false if it vanishes: an
+// execWord returns one argument for an Exec line, "" if it vanishes: an
 // argument that consists of variables that are empty is not passed at all.
-func execWord(word string, vars map[string]string) (string, bool) {
-	later := false
-	escaped := strings.ReplaceAll(escapeQuoted(word), "%", "%%")
-	out := os.Expand(escaped, func(name string) string {
-		if v, ok := vars[name]; ok {
-			return escapeExec(v)
+func execWord(word string, vars map[string]string) (string, error) {
+	later := "" // the last variable that is left to systemd
+	expanded := os.Expand(word, func(name string) string {
+		if _, ok := vars[name]; !ok && envName.MatchString(name) {
+			later = name
 		}
-		if !envName.MatchString(name) {
-			return ""
-		}
-		later = true
-		return "${" + name + "}"
+		return vars[name]
 	})
-	if name, ok := strings.CutPrefix(word, "$"); ok && later {
-		name = strings.TrimSuffix(strings.TrimPrefix(name, "{"), "}")
-		if envName.MatchString(name) {
-			return "$" + name, true // systemd drops it too when it is empty
-		}
+	switch {
+	case later == "" && expanded == "":
+		return "", nil
+	case later == "":
+		return quoteArg(expanded)
+	case word == "$"+later || word == "${"+later+"}":
+		return "$" + later, nil // without braces: dropped by systemd too when it is empty
 	}
-	return quoteWord(out), out != ""
+	return execMixed(word, vars)
+}
+
+// execMixed is execWord for text among which there are variables for systemd.
+func execMixed(word string, vars map[string]string) (string, error) {
+	if _, err := quoteArg(word); err != nil { // what cannot be said at all
+		return "", err
+	}
+	inner := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "\t", `\t`)
+	return `"` + os.Expand(inner.Replace(word), func(name string) string {
+		v, ok := vars[name]
+		switch {
+		case ok:
+			return strings.ReplaceAll(inner.Replace(v), "$", "$$")
+		case envName.MatchString(name):
+			return "${" + name + "}"
+		}
+		return ""
+	}) + `"`, nil
+}
+
+// quoteArg makes s one argument of an Exec line that nobody expands.
+func quoteArg(s string) (string, error) {
+	line, err := systemd.QuoteExec([]string{"/", s})
+	return strings.TrimPrefix(line, "/ "), err
 }

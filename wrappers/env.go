@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"endured/snap"
+	"endured/systemd"
 )
 
 // servicePath is $PATH of a service before its author adds to it.
@@ -42,8 +43,8 @@ func ServiceEnv(app *snap.App, o Options) ([]snap.EnvVar, error) {
 		if !envName.MatchString(v.Name) {
 			return nil, fmt.Errorf("%q is not the name of an environment variable", v.Name)
 		}
-		if err := checkText(v.Value); err != nil {
-			return nil, fmt.Errorf("environment variable %s: %w", v.Name, err)
+		if _, err := systemd.QuoteEnv(v.Name, v.Value); err != nil {
+			return nil, err
 		}
 	}
 	return env, nil

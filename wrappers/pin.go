@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	"endured/dirs"
 	"endured/snap"
+	"endured/systemd"
 )
 
 // Stop is the stop side of a service: what systemd reads at the time it stops
@@ -68,9 +70,9 @@ func StopSide(app *snap.App, o Options) (Stop, error) {
 	return s, nil
 }
 
-// PinPath is where the pin of a service's unit is written, as the system sees it.
-func PinPath(unit string) string {
-	return filepath.Join(system().RunUnits(), unit+".d", "50-snapd-pin.conf")
+// PinPath is where the pin of a service's unit is written, below the root.
+func PinPath(d dirs.Dirs, unit string) string {
+	return filepath.Join(d.RunUnits(), unit+".d", "50-snapd-pin.conf")
 }
 
 // Pin returns the drop-in that keeps the stop side of the revision old for a
@@ -78,52 +80,65 @@ func PinPath(unit string) string {
 // what differs, and never what a start reads, such as Environment= or mounts:
 // the drop-in is still there if the new main crashes and is started again.
 //
-// A drop-in for two different revisions always orders the process before its
-// own mount at shutdown. needed tells whether it holds more than that: a
-// process that stays wants the drop-in in either case, one that is about to be
-// restarted only if it is needed. data is nil if old and new are one revision.
-// It is an error if either lacks the service.
+// Between two different revisions a pin is always needed by a process that
+// stays, if only to order it before its own mount at shutdown. For a process
+// that is about to be restarted see StopDiffers. data is nil if old and new are
+// one revision. It is an error if either lacks the service.
 func Pin(old, new *snap.Info, app string, o Options) (data []byte, needed bool, err error) {
-	fail := func(err error) ([]byte, bool, error) {
-		return nil, false, fmt.Errorf("cannot pin the stop side of %q: %w", old.Name+"."+app, err)
-	}
-	was, is := old.Apps[app], new.Apps[app]
-	if was == nil || is == nil || !was.IsService() || !is.IsService() {
-		return fail(fmt.Errorf("revisions %s and %s do not both have this service", old.Revision, new.Revision))
-	}
 	if old.Revision == new.Revision {
 		return nil, false, nil
 	}
+	mount, opts, err := pinned(old, new, app, o)
+	if err == nil {
+		u := systemd.Unit{sect("Unit", opt("X-Revision", old.Revision.String()), opt("After", mount))}
+		if len(opts) > 0 {
+			u = append(u, sect("Service", opts...))
+		}
+		data, err = u.Bytes()
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot pin the stop side of %q: %w", old.Name+"."+app, err)
+	}
+	return data, true, nil
+}
+
+// StopDiffers tells whether a stop of a process of the revision old would go
+// otherwise under the units of the revision new. A service that is restarted
+// wants a pin only then; the pin has to be gone, and systemd reloaded, before
+// the new main starts.
+func StopDiffers(old, new *snap.Info, app string, o Options) (bool, error) {
+	_, opts, err := pinned(old, new, app, o)
+	if err != nil {
+		return false, fmt.Errorf("cannot compare the stop side of %q: %w", old.Name+"."+app, err)
+	}
+	return len(opts) > 0, nil
+}
+
+// pinned returns the old revision's mount unit and the service directives that
+// differ, as old has them.
+func pinned(old, new *snap.Info, app string, o Options) (mount string, opts []systemd.Option, err error) {
+	was, is := old.Apps[app], new.Apps[app]
+	if was == nil || is == nil || !was.IsService() || !is.IsService() {
+		return "", nil, fmt.Errorf("revisions %s and %s do not both have this service", old.Revision, new.Revision)
+	}
 	a, err := StopSide(was, o)
 	if err != nil {
-		return fail(err)
+		return "", nil, err
 	}
 	b, err := StopSide(is, o)
 	if err != nil {
-		return fail(err)
+		return "", nil, err
 	}
-	opts := pinOptions(a, b)
 	stops, err := pinCommands(was, is, a, b, o)
-	if err != nil {
-		return fail(err)
-	}
-	opts = append(opts, stops...)
-	u := unit{{"Unit", []option{{"X-Revision", old.Revision.String()}, {"After", a.Mount}}}}
-	if len(opts) > 0 {
-		u = append(u, section{"Service", opts})
-	}
-	if data, err = u.marshal(); err != nil {
-		return fail(err)
-	}
-	return data, len(opts) > 0, nil
+	return a.Mount, append(pinOptions(a, b), stops...), err
 }
 
 // pinOptions returns the plain directives of a that b changes.
-func pinOptions(a, b Stop) []option {
-	var opts []option
+func pinOptions(a, b Stop) []systemd.Option {
+	var opts []systemd.Option
 	keep := func(name, was, is string) {
 		if was != is {
-			opts = append(opts, option{name, was})
+			opts = append(opts, opt(name, was))
 		}
 	}
 	// Type=dbus stops a main that does not own the name. No other type touches
@@ -157,8 +172,8 @@ func yesNo(b bool) string {
 
 // pinCommands returns the old commands in place of the new ones, each with the
 // environment and the directory of its own revision.
-func pinCommands(was, is *snap.App, a, b Stop, o Options) ([]option, error) {
-	var opts []option
+func pinCommands(was, is *snap.App, a, b Stop, o Options) ([]systemd.Option, error) {
+	var opts []systemd.Option
 	prefix := ""
 	for _, c := range []struct{ name, was, is string }{
 		{"ExecStop", a.ExecStop, b.ExecStop},
@@ -168,7 +183,7 @@ func pinCommands(was, is *snap.App, a, b Stop, o Options) ([]option, error) {
 			continue
 		}
 		if c.is != "" {
-			opts = append(opts, option{c.name, ""})
+			opts = append(opts, opt(c.name, ""))
 		}
 		if c.was == "" {
 			continue
@@ -179,7 +194,7 @@ func pinCommands(was, is *snap.App, a, b Stop, o Options) ([]option, error) {
 				return nil, err
 			}
 		}
-		opts = append(opts, option{c.name, prefix + c.was})
+		opts = append(opts, opt(c.name, prefix+c.was))
 	}
 	return opts, nil
 }
@@ -196,7 +211,7 @@ func envPrefix(was, is *snap.App, o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	line := "/usr/bin/env " + quoteExec("--chdir="+system().Data(was.Snap.Name, was.Snap.Revision))
+	args := []string{"/usr/bin/env", "--chdir=" + system().Data(was.Snap.Name, was.Snap.Revision)}
 	have, want := envMap(new), envMap(old)
 	var extra []string
 	for name := range have {
@@ -206,12 +221,13 @@ func envPrefix(was, is *snap.App, o Options) (string, error) {
 	}
 	sort.Strings(extra)
 	for _, name := range extra {
-		line += " " + quoteExec("--unset="+name)
+		args = append(args, "--unset="+name)
 	}
 	for _, v := range old {
 		if value, ok := have[v.Name]; !ok || value != v.Value {
-			line += " " + quoteExec(v.Name+"="+v.Value)
+			args = append(args, v.Name+"="+v.Value)
 		}
 	}
-	return line + " ", nil
+	line, err := systemd.QuoteExec(args)
+	return line + " ", err
 }

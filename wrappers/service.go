@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"endured/snap"
+	"endured/systemd"
 )
 
 // fdStoreMax is how many descriptors a service that speaks sd_notify may leave
@@ -18,11 +19,9 @@ import (
 // shrinks by a refresh: systemd drops descriptors the moment it does.
 const fdStoreMax = 128
 
-// gateUnit holds every start of a snap's services during its switch.
-func gateUnit(name string) string { return "snapd-refresh-gate@" + name + ".service" }
-
-// GateUnit is the name of the unit that holds the starts of a snap's services.
-func GateUnit(name string) string { return gateUnit(name) }
+// GateUnit is the name of the unit that holds the starts of a snap's services
+// while its start job runs.
+func GateUnit(name string) string { return "snapd-refresh-gate@" + name + ".service" }
 
 func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 	env, err := ServiceEnv(app, o)
@@ -33,32 +32,36 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := unit{{"Unit", unitOptions(app)}, {"Service", service}}
+	u := systemd.Unit{sect("Unit", unitOptions(app)...), sect("Service", service...)}
 	if !app.Activated() {
-		u = append(u, section{"Install", []option{{"WantedBy", "multi-user.target"}}})
+		u = append(u, sect("Install", opt("WantedBy", "multi-user.target")))
 	}
-	return u.marshal()
+	return u.Bytes()
 }
 
 // unitOptions holds what orders the service. Only Requires= binds it, and only
 // to its own mount: anything stronger, or a gate that is required, would stop
 // a process that is to endure when units are reloaded or the gate goes.
-func unitOptions(app *snap.App) []option {
+//
+// The condition closes the snap while the gate's job is missing in the middle
+// of a switch. It is looked at only at the moment of a start.
+func unitOptions(app *snap.App) []systemd.Option {
 	info := app.Snap
 	mount := MountUnitName(info.Name, info.Revision)
-	opts := []option{
-		{"Description", "Service for snap application " + info.Name + "." + app.Name},
-		{"X-Snappy", "yes"},
-		{"X-Revision", info.Revision.String()},
-		{"Requires", mount},
-		{"Wants", "network.target"},
-		{"After", mount + " network.target " + gateUnit(info.Name)},
+	opts := []systemd.Option{
+		opt("Description", "Service for snap application "+info.Name+"."+app.Name),
+		opt("X-Snappy", "yes"),
+		opt("X-Revision", info.Revision.String()),
+		opt("Requires", mount),
+		opt("Wants", "network.target"),
+		opt("After", mount+" network.target "+GateUnit(info.Name)),
+		opt("ConditionPathExists", "!"+system().SwitchMark(info.Name)),
 	}
 	if units := unitsOf(info, app.After); units != "" {
-		opts = append(opts, option{"After", units})
+		opts = append(opts, opt("After", units))
 	}
 	if units := unitsOf(info, app.Before); units != "" {
-		opts = append(opts, option{"Before", units})
+		opts = append(opts, opt("Before", units))
 	}
 	return opts
 }
@@ -71,7 +74,7 @@ func unitsOf(info *snap.Info, apps []string) string {
 	return strings.Join(units, " ")
 }
 
-func serviceSection(app *snap.App, env []snap.EnvVar) ([]option, error) {
+func serviceSection(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) {
 	opts, err := typeOptions(app, env)
 	if err != nil {
 		return nil, err
@@ -89,16 +92,20 @@ func serviceSection(app *snap.App, env []snap.EnvVar) ([]option, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.key, err)
 		}
-		opts = append(opts, option{c.directive, line})
+		opts = append(opts, opt(c.directive, line))
 	}
 	opts = append(opts, restartOptions(app)...)
 	opts = append(opts, stopOptions(app)...)
 	opts = append(opts, mountOptions(app.Snap)...)
 	opts = append(opts,
-		option{"SyslogIdentifier", app.Snap.Name + "." + app.Name},
-		option{"EnvironmentFile", "-/etc/environment"})
+		opt("SyslogIdentifier", app.Snap.Name+"."+app.Name),
+		opt("EnvironmentFile", "-/etc/environment"))
 	for _, v := range env {
-		opts = append(opts, option{"Environment", quoteValue(v.Name + "=" + v.Value)})
+		line, err := systemd.QuoteEnv(v.Name, v.Value)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, opt("Environment", line))
 	}
 	return opts, nil
 }
@@ -112,38 +119,38 @@ func serviceType(app *snap.App) string {
 	return app.Daemon
 }
 
-func typeOptions(app *snap.App, env []snap.EnvVar) ([]option, error) {
-	opts := []option{{"Type", serviceType(app)}}
+func typeOptions(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) {
+	opts := []systemd.Option{opt("Type", serviceType(app))}
 	switch app.Daemon {
 	case "simple":
 	case "notify":
 		opts = append(opts,
-			option{"NotifyAccess", "main"},
-			option{"FileDescriptorStoreMax", strconv.Itoa(fdStoreMax)})
+			opt("NotifyAccess", "main"),
+			opt("FileDescriptorStoreMax", strconv.Itoa(fdStoreMax)))
 	case "forking":
 		if app.PIDFile != "" {
 			path, err := expandPath(app.PIDFile, env)
 			if err != nil {
 				return nil, fmt.Errorf("pid-file: %w", err)
 			}
-			opts = append(opts, option{"PIDFile", strings.ReplaceAll(path, "%", "%%")})
+			opts = append(opts, opt("PIDFile", systemd.QuoteValue(path)))
 		}
 	case "oneshot":
 		if app.StopCommand != "" {
-			opts = append(opts, option{"RemainAfterExit", "yes"})
+			opts = append(opts, opt("RemainAfterExit", "yes"))
 		}
 	case "dbus":
 		if app.BusName == "" {
 			return nil, fmt.Errorf("daemon: dbus has no bus-name")
 		}
-		opts = append(opts, option{"BusName", strings.ReplaceAll(app.BusName, "%", "%%")})
+		opts = append(opts, opt("BusName", systemd.QuoteValue(app.BusName)))
 	default:
 		return nil, fmt.Errorf("daemon: %q is not known", app.Daemon)
 	}
 	return opts, nil
 }
 
-func restartOptions(app *snap.App) []option {
+func restartOptions(app *snap.App) []systemd.Option {
 	restart := app.RestartCondition
 	switch {
 	case app.Daemon == "oneshot" || restart == "never" || restart == "no":
@@ -151,36 +158,36 @@ func restartOptions(app *snap.App) []option {
 	case restart == "":
 		restart = "on-failure"
 	}
-	opts := []option{{"Restart", restart}}
+	opts := []systemd.Option{opt("Restart", restart)}
 	if app.RestartDelay > 0 {
-		opts = append(opts, option{"RestartSec", timeSpan(app.RestartDelay)})
+		opts = append(opts, opt("RestartSec", timeSpan(app.RestartDelay)))
 	}
 	if len(app.SuccessExit) > 0 {
 		codes := make([]string, len(app.SuccessExit))
 		for n, c := range app.SuccessExit {
 			codes[n] = strconv.Itoa(c)
 		}
-		opts = append(opts, option{"SuccessExitStatus", strings.Join(codes, " ")})
+		opts = append(opts, opt("SuccessExitStatus", strings.Join(codes, " ")))
 	}
 	if app.StartTimeout > 0 {
-		opts = append(opts, option{"TimeoutStartSec", timeSpan(app.StartTimeout)})
+		opts = append(opts, opt("TimeoutStartSec", timeSpan(app.StartTimeout)))
 	}
 	if app.WatchdogTimeout > 0 {
-		opts = append(opts, option{"WatchdogSec", timeSpan(app.WatchdogTimeout)})
+		opts = append(opts, opt("WatchdogSec", timeSpan(app.WatchdogTimeout)))
 	}
 	return opts
 }
 
-func stopOptions(app *snap.App) []option {
-	opts := []option{{"TimeoutStopSec", timeSpan(stopTimeout(app))}}
+func stopOptions(app *snap.App) []systemd.Option {
+	opts := []systemd.Option{opt("TimeoutStopSec", timeSpan(stopTimeout(app)))}
 	if sig := app.StopMode.Signal(); sig != "" {
-		opts = append(opts, option{"KillSignal", sig})
+		opts = append(opts, opt("KillSignal", sig))
 	}
 	if mode := killMode(app); mode != "control-group" {
-		opts = append(opts, option{"KillMode", mode})
+		opts = append(opts, opt("KillMode", mode))
 	}
 	if !app.SendSIGKILL {
-		opts = append(opts, option{"SendSIGKILL", "no"})
+		opts = append(opts, opt("SendSIGKILL", "no"))
 	}
 	return opts
 }
@@ -205,16 +212,16 @@ func killMode(app *snap.App) string {
 // mountOptions gives the service mounts of its own: one for the revision's
 // data and one for common, so that the data can be sealed alone, and a /tmp
 // that systemd does not delete while survivors of an older main use it.
-func mountOptions(info *snap.Info) []option {
+func mountOptions(info *snap.Info) []systemd.Option {
 	data := system().Data(info.Name, info.Revision)
-	opts := []option{{"WorkingDirectory", data}}
+	opts := []systemd.Option{opt("WorkingDirectory", data)}
 	if !ownMounts(info) {
 		return opts
 	}
 	return append(opts,
-		option{"BindPaths", system().PrivateTmp(info.Name) + ":/tmp"},
-		option{"ReadOnlyPaths", system().AllData()},
-		option{"ReadWritePaths", data + " " + system().Common(info.Name)})
+		opt("BindPaths", system().PrivateTmp(info.Name)+":/tmp"),
+		opt("ReadOnlyPaths", system().AllData()),
+		opt("ReadWritePaths", data+" "+system().Common(info.Name)))
 }
 
 // expandPath expands the variables of a path that PID 1 uses, and refuses what

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"endured/snap"
+	"endured/systemd"
 )
 
 // maxSocketPath is the longest path that a UNIX socket can be bound to.
@@ -27,22 +28,24 @@ func socketUnit(s *snap.Socket, o Options) ([]byte, *Link, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	opts := []option{
-		{"Service", app.Unit()},
-		{"FileDescriptorName", s.Name},
-		{"ListenStream", strings.ReplaceAll(listen, "%", "%%")},
+	opts := []systemd.Option{
+		opt("Service", app.Unit()),
+		opt("FileDescriptorName", s.Name),
+		opt("ListenStream", systemd.QuoteValue(listen)),
+	}
+	if link != nil {
+		opts = append(opts, opt("RemoveOnStop", "yes"))
 	}
 	if s.Mode != 0 {
-		opts = append(opts, option{"SocketMode", fmt.Sprintf("%04o", s.Mode)})
+		opts = append(opts, opt("SocketMode", fmt.Sprintf("%04o", s.Mode)))
 	}
-	data, err := unit{
-		{"Unit", []option{
-			{"Description", fmt.Sprintf("Socket %s for snap application %s.%s", s.Name, app.Snap.Name, app.Name)},
-			{"X-Snappy", "yes"},
-		}},
-		{"Socket", opts},
-		{"Install", []option{{"WantedBy", "sockets.target"}}},
-	}.marshal()
+	data, err := systemd.Unit{
+		sect("Unit",
+			opt("Description", fmt.Sprintf("Socket %s for snap application %s.%s", s.Name, app.Snap.Name, app.Name)),
+			opt("X-Snappy", "yes")),
+		sect("Socket", opts...),
+		sect("Install", opt("WantedBy", "sockets.target")),
+	}.Bytes()
 	return data, link, err
 }
 
@@ -63,7 +66,16 @@ func listenAddress(s *snap.Socket, o Options) (string, *Link, error) {
 		return "", nil, err
 	}
 	listen := ListenPath(s)
-	return listen, &Link{Unit: s.Unit(), Path: path, Target: listen}, nil
+	base := "/run/user/0"
+	for _, dir := range []string{system().Common(bare.Name), system().Data(bare.Name, bare.Revision)} {
+		if strings.HasPrefix(path, dir+"/") {
+			base = dir
+		}
+	}
+	if !strings.HasPrefix(path, base+"/") {
+		return "", nil, fmt.Errorf("cannot listen on %q: not in a directory of the snap", addr)
+	}
+	return listen, &Link{Unit: s.Unit(), Base: base, Path: path, Target: listen}, nil
 }
 
 // ListenPath is where PID 1 listens for a socket that has a path.

@@ -10,8 +10,14 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"endured/dirs"
 	"endured/snap"
 )
+
+// TmpfilesPath is where a snap's tmpfiles.d entry is written, below the root.
+func TmpfilesPath(d dirs.Dirs, name string) string {
+	return d.Under("/etc/tmpfiles.d/snap." + name + ".conf")
+}
 
 // tmpfiles returns the entry that makes a snap's /tmp again at boot, before
 // any service starts, and keeps cleaners from removing it.
@@ -19,7 +25,7 @@ func tmpfiles(name string) File {
 	tmp := system().PrivateTmp(name)
 	own := filepath.Dir(tmp)
 	text := fmt.Sprintf("D! %s 0700 root root -\nD! %s 0700 root root -\nD! %s 1777 root root -\n", filepath.Dir(own), own, tmp)
-	return File{Path: "/etc/tmpfiles.d/snap." + name + ".conf", Data: []byte(text), Mode: 0o644}
+	return File{Path: TmpfilesPath(system(), name), Data: []byte(text), Mode: 0o644}
 }
 
 // EnsurePrivateTmp makes the directory that a snap's services see as /tmp. Its
@@ -74,13 +80,4 @@ func ensureOwnDir(path string, mode fs.FileMode) error {
 		return err
 	}
 	return os.Chmod(path, mode)
-}
-
-// RemovePrivateTmp removes a snap's /tmp and what is in it. Call it when no
-// process of the snap is left.
-func RemovePrivateTmp(name string, o Options) error {
-	if err := os.RemoveAll(filepath.Dir(o.Dirs.PrivateTmp(name))); err != nil {
-		return fmt.Errorf("cannot remove the private /tmp of %q: %w", name, err)
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"endured/dirs"
 	"endured/snap"
+	"endured/systemd"
 )
 
 // Options are what the generated files depend on besides the snap.
@@ -48,15 +49,6 @@ type File struct {
 	Data []byte
 	Mode fs.FileMode // permission bits
 	Link string      // target; Data and Mode mean nothing then
-}
-
-// Link is a symbolic link that snapd makes in a directory that the snap can
-// write, by descriptor and without following links: Path is where the author
-// asked for a socket, Target where PID 1 listens.
-type Link struct {
-	Unit   string // the socket's unit
-	Path   string
-	Target string
 }
 
 // Set is everything that systemd needs to know of one revision, but for its
@@ -139,6 +131,12 @@ func unitFile(name string, data []byte) File {
 	return File{Path: filepath.Join(system().Units(), name), Data: data, Mode: 0o644}
 }
 
+func opt(name, value string) systemd.Option { return systemd.Option{Name: name, Value: value} }
+
+func sect(name string, opts ...systemd.Option) systemd.Section {
+	return systemd.Section{Name: name, Options: opts}
+}
+
 // system is the layout that generated text speaks of.
 func system() dirs.Dirs { return dirs.Dirs{} }
 
@@ -149,7 +147,7 @@ func ownMounts(info *snap.Info) bool { return info.Confinement != "classic" }
 
 // MountUnitName is the name of the unit that mounts a revision.
 func MountUnitName(name string, rev snap.Revision) string {
-	return escapePath(system().Mount(name, rev)) + ".mount"
+	return systemd.MountUnit(system().Mount(name, rev))
 }
 
 // MountUnit returns the unit that mounts a revision at /snap/NAME/REVISION.
@@ -157,33 +155,22 @@ func MountUnitName(name string, rev snap.Revision) string {
 // It has no LazyUnmount=: a lazy unmount would take the tree away under the
 // processes that still run from it, in their namespaces too.
 func MountUnit(name string, rev snap.Revision, _ Options) (unitName string, data []byte, err error) {
-	data, err = unit{
-		{"Unit", []option{
-			{"Description", fmt.Sprintf("Mount unit for %s, revision %s", name, rev)},
-			{"X-Snappy", "yes"},
-			{"X-Revision", rev.String()},
-		}},
-		{"Mount", []option{
-			{"What", system().Blob(name, rev)},
-			{"Where", system().Mount(name, rev)},
-			{"Type", "squashfs"},
-			{"Options", "nodev,nosuid,ro,x-gdu.hide,x-gvfs-hide"},
-		}},
-		{"Install", []option{{"WantedBy", "multi-user.target"}}},
-	}.marshal()
+	data, err = systemd.Unit{
+		sect("Unit",
+			opt("Description", fmt.Sprintf("Mount unit for %s, revision %s", name, rev)),
+			opt("X-Snappy", "yes"),
+			opt("X-Revision", rev.String())),
+		sect("Mount",
+			opt("What", system().Blob(name, rev)),
+			opt("Where", system().Mount(name, rev)),
+			opt("Type", "squashfs"),
+			opt("Options", "nodev,nosuid,ro,x-gdu.hide,x-gvfs-hide")),
+		sect("Install", opt("WantedBy", "multi-user.target")),
+	}.Bytes()
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot generate the mount unit of %s (%s): %w", name, rev, err)
 	}
 	return MountUnitName(name, rev), data, nil
-}
-
-// MountFile is MountUnit as a file to write.
-func MountFile(name string, rev snap.Revision, o Options) (File, error) {
-	unit, data, err := MountUnit(name, rev, o)
-	if err != nil {
-		return File{}, err
-	}
-	return unitFile(unit, data), nil
 }
 
 // Launchers returns the links in /snap/bin: one for every app that is not a
