@@ -248,7 +248,7 @@ func readYAML(dir string) ([]byte, error) {
 	if st, err := os.Lstat(name); err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", yamlPath, err)
 	} else if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read %s: not a regular file", name)
+		return nil, fmt.Errorf("cannot read %s: not a regular file: %s", yamlPath, name)
 	}
 	file, err := os.Open(name)
 	if err != nil {

@@ -223,19 +223,21 @@ func (d *draft) finishApp(a *appDraft) {
 	if a.Command == "" && !d.complained(join(a.path, "command")) {
 		d.bad(join(a.path, "command"), "is missing; every app has a command")
 	}
+	// What a daemon: that is not understood was meant to be is a service.
+	service := a.IsService() || d.complained(join(a.path, "daemon"))
 	for _, key := range a.set {
-		if !a.IsService() && slices.Contains(serviceKeys, key) {
+		if !service && slices.Contains(serviceKeys, key) {
 			d.bad(join(a.path, key), "is for services only, and %s has no daemon:", quote(a.Name))
 		}
 	}
-	if !a.IsService() && !d.complained(join(a.path, "daemon")) {
+	if !service {
 		for _, key := range []string{"stop-command", "reload-command", "post-stop-command"} {
 			if slices.Contains(a.set, key) {
 				d.note(join(a.path, key), "has no effect without daemon:")
 			}
 		}
 	}
-	d.checkModes(a)
+	d.checkModes(a, service)
 	d.checkPIDFile(a)
 	for _, s := range a.Sockets {
 		d.checkSocket(a, s)
@@ -271,15 +273,15 @@ func (d *draft) mayBind(a *appDraft) bool {
 	return slices.ContainsFunc(withUnbound(a.Plugs, d.plugs), func(n string) bool { return d.plugs[n].name == "network-bind" })
 }
 
-func (d *draft) checkModes(a *appDraft) {
+func (d *draft) checkModes(a *appDraft, service bool) {
 	key := join(a.path, "refresh-mode")
 	switch m := a.RefreshMode; {
 	case m == "":
 	case !slices.Contains(refreshModes(), string(m)):
-		d.bad(key, "%s is not allowed; use %s", quote(string(m)), either(allowedRefreshModes(a.IsService())))
-	case a.IsService() && m == "ignore-running":
+		d.bad(key, "%s is not allowed; use %s", quote(string(m)), either(allowedRefreshModes(service)))
+	case service && m == "ignore-running":
 		d.bad(key, "\"ignore-running\" is for apps that are not services; use %s", either(allowedRefreshModes(true)))
-	case !a.IsService() && m != "ignore-running":
+	case !service && m != "ignore-running":
 		d.bad(key, "%s is for services; an app without daemon: may only have \"ignore-running\"", quote(string(m)))
 	case m == "ignore-running":
 		d.note(key, "\"ignore-running\" has no effect: a refresh never stops or waits for an app that is not a service")

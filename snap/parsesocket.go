@@ -95,7 +95,7 @@ func (d *draft) checkSocketPath(a *appDraft, addr string) error {
 	}
 	switch {
 	case path.Clean(addr) != addr:
-		return fmt.Errorf("%s is not a clean path; write %s", quote(addr), quote(path.Clean(addr)))
+		return fmt.Errorf("%s is not a clean path: no \"..\", \".\" or \"//\"", quote(addr))
 	case !inOne(addr, prefixes...):
 		return fmt.Errorf("%s is not allowed; a socket's path begins with %s", quote(addr), either(prefixes))
 	case strings.ContainsAny(addr, " \"'\\%;"):
