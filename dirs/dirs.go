@@ -93,6 +93,13 @@ func (d Dirs) Run() string { return d.join("run/snapd") }
 // SwitchLock is held shared by "snap run" and exclusively by the switch.
 func (d Dirs) SwitchLock(name string) string { return d.join("run/snapd/switch", name) }
 
+// SwitchMark exists while a snap is between two revisions: its services skip a
+// start that the refresh gate failed to hold.
+func (d Dirs) SwitchMark(name string) string { return d.join("run/snapd/switch", name+".closed") }
+
+// SystemUnits is where packages install unit files.
+func (d Dirs) SystemUnits() string { return d.join("usr/lib/systemd/system") }
+
 // Sockets holds the listeners that PID 1 makes for snaps.
 func (d Dirs) Sockets() string { return d.join("run/snapd/sockets") }
 

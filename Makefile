@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+
+PREFIX  ?= /usr
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO      ?= go
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+PACKAGES = squashfs-tools dbus strace tmux e2fsprogs acl attr util-linux systemd
+
+.DEFAULT_GOAL := help
+.PHONY: help demo deps build test unit e2e bench lint install uninstall stage clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what building and testing need, from Debian (root)
+	@tests/lib/deps $(PACKAGES)
+
+build: ## bin/snap, bin/snapd and the test programs
+	@mkdir -p bin
+	$(BUILD) -o bin/snap ./cmd/snap
+	$(BUILD) -o bin/snapd ./cmd/snapd
+	$(BUILD) -o bin/device ./tests/device
+	$(BUILD) -o bin/fixture ./tests/lib/fixture
+
+demo: deps build ## the story: two snaps refreshed on a private device (root)
+	@tests/demo/demo
+
+test: deps ## everything: unit and race tests, arch, lint, device suites (root)
+	@$(MAKE) --no-print-directory lint unit e2e
+
+unit: ## unit tests with the race detector, and tests/arch
+	$(GO) test -race ./...
+
+e2e: build stage ## the suites in tests/, on private devices (root)
+	$(GO) run ./tests/run
+
+stage: ## build/stage: what the devices get, a daemon built for crash tests
+	@rm -rf build/stage
+	$(GO) build -tags faults -trimpath -ldflags "$(LDFLAGS)" -o bin/snapd-faults ./cmd/snapd
+	@$(MAKE) --no-print-directory install DESTDIR=build/stage SNAPD=bin/snapd-faults
+
+bench: build stage ## figures of a refresh, as ratios in one run (root)
+	@tests/bench/bench
+
+lint: ## gofmt and go vet
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed: $$out" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags faults ./cmd/snapd
+
+SNAPD ?= bin/snapd
+install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd is
+	@DESTDIR='$(DESTDIR)' tests/lib/may-install
+	install -D -m 755 bin/snap $(DESTDIR)$(PREFIX)/bin/snap
+	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
+	for u in snapd.socket snapd.service snapd-refresh-gate@.service; do \
+		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
+		sed 's|@PREFIX@|$(PREFIX)|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
+	install -D -m 644 data/profile.d/snapd.sh $(DESTDIR)/etc/profile.d/snapd.sh
+
+uninstall: ## take away what install brought; refused while snaps are installed
+	@DESTDIR='$(DESTDIR)' tests/lib/may-uninstall
+	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service
+	-rmdir $(DESTDIR)$(PREFIX)/lib/snapd
+
+clean: ## what was built
+	rm -rf bin build

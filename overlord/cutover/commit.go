@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"slices"
+
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+)
+
+// OutcomesKey is the change's data under which the outcomes of a snap's
+// services are found: []Outcome, in the plan's order.
+const OutcomesKey = "services/"
+
+// commit records where the switch has arrived, in the transaction that marks
+// its task done.
+func (sw *Switch) commit(tx *state.Tx) error {
+	rec, err := snapstate.Get(tx, sw.setup.Snap)
+	if err != nil {
+		rec = &snapstate.Record{Name: sw.setup.Snap}
+	}
+	if e := sw.setup.Rev; e != nil {
+		if rec.Rev(e.Revision) == nil {
+			rec.Sequence = append(rec.Sequence, *e)
+		}
+		rec.Flags = e.Flags
+		rec.LastLocal = max(rec.LastLocal, -int(e.Revision))
+	}
+	rec.Active = sw.to != nil
+	if sw.to != nil {
+		rec.Current = sw.to.Revision
+		if e := rec.Rev(rec.Current); e != nil {
+			rec.Flags = e.Flags
+		}
+		// those that this revision lacks may come back with another
+		rec.Disabled = slices.DeleteFunc(slices.Concat(rec.Disabled, sw.intent.Disabled), func(app string) bool {
+			return service(sw.to, app) != nil
+		})
+	} else {
+		rec.Disabled = sw.intent.Disabled
+	}
+	if rec.Started == nil {
+		rec.Started = map[string]snapstate.Started{}
+	}
+	var outcomes []*Outcome
+	for _, step := range sw.intent.Plan.Services {
+		o := sw.outcome(step.App)
+		outcomes = append(outcomes, o)
+		sw.note(rec, step, o)
+		if o.Action == lifecycle.Keep && !o.FromRev.Unset() && sw.to != nil && o.FromRev != sw.to.Revision {
+			tx.Warnf("%s.%s (pid %d) of snap %q still runs from revision %s; its data in %s is not sealed yet: what it writes there from now on is not in revision %s",
+				sw.setup.Snap, o.App, o.NewPID, sw.setup.Snap, o.FromRev, sw.m.Dirs.Data(sw.setup.Snap, o.FromRev), sw.to.Revision)
+		}
+	}
+	if err := tx.Change(sw.task.ChangeID()).Set(OutcomesKey+sw.setup.Snap, outcomes); err != nil {
+		return err
+	}
+	return snapstate.Put(tx, rec)
+}
+
+// note keeps what has to be known of a service later.
+func (sw *Switch) note(rec *snapstate.Record, step lifecycle.Step, o *Outcome) {
+	delete(rec.Started, step.App)
+	if o.InvocationID != "" && !o.ToRev.Unset() {
+		rec.Started[step.App] = snapstate.Started{InvocationID: o.InvocationID, Revision: o.ToRev}
+	}
+	here := sw.to == nil || service(sw.to, step.App) != nil
+	by := slices.Contains(rec.HandStopped, step.App)
+	switch {
+	case o.StoppedByHand && !by:
+		rec.HandStopped = append(rec.HandStopped, step.App)
+	case by && !here:
+		rec.HandStopped = slices.DeleteFunc(rec.HandStopped, func(a string) bool { return a == step.App })
+	}
+}
+
+// uncommit puts the record back as it was before the switch.
+func (sw *Switch) uncommit(tx *state.Tx) error {
+	if sw.intent.Record == nil {
+		return snapstate.Remove(tx, sw.setup.Snap)
+	}
+	return snapstate.Put(tx, sw.intent.Record)
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"endured/osutil"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// gate holds every start of one snap's services. Two things make it:
+//
+//   - the start job of snapd-refresh-gate@<snap>.service. Every service of the
+//     snap is ordered after it, so while that job runs (the unit never becomes
+//     active) stops proceed and starts wait, and connections queue.
+//   - the mark, dirs.SwitchMark. Should the job end early, killed
+//     or cancelled, the waiting starts run at once; a service whose mark exists
+//     skips its start instead, until the watch has armed the job again.
+//
+// A link into multi-user.target.wants makes a boot after a loss of power begin
+// with the gate held, until the daemon has completed or undone the change.
+type gate struct {
+	m    *Manager
+	snap string
+
+	mu       sync.Mutex
+	held     bool
+	breaches int
+	stop     context.CancelFunc
+	watching sync.WaitGroup
+}
+
+func (m *Manager) newGate(snap string) *gate { return &gate{m: m, snap: snap} }
+
+func (m *Manager) bootLink(snap string) string {
+	return filepath.Join(m.Dirs.Units(), "multi-user.target.wants", wrappers.GateUnit(snap))
+}
+
+// arm makes the boot link and holds starts from now on. It may be called again.
+func (g *gate) arm(ctx context.Context) error {
+	link := g.m.bootLink(g.snap)
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		return fmt.Errorf("cannot hold starts over a reboot: %w", err)
+	}
+	changed, err := osutil.ReplaceSymlink(filepath.Join(g.m.Dirs.SystemUnits(), "snapd-refresh-gate@.service"), link)
+	if err != nil {
+		return fmt.Errorf("cannot hold starts over a reboot: %w", err)
+	}
+	if changed {
+		if err := osutil.SyncDirEntry(filepath.Dir(link)); err != nil {
+			return fmt.Errorf("cannot hold starts over a reboot: %w", err)
+		}
+	}
+	mark := g.m.Dirs.SwitchMark(g.snap)
+	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
+		return fmt.Errorf("cannot hold starts: %w", err)
+	}
+	if err := osutil.WriteFile(mark, nil, 0o644); err != nil {
+		return fmt.Errorf("cannot hold starts: %w", err)
+	}
+	g.mu.Lock()
+	already := g.held
+	g.held = true
+	g.mu.Unlock()
+	if already {
+		return g.check(ctx)
+	}
+	job, err := g.start(ctx)
+	if err != nil {
+		return err
+	}
+	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	g.stop = stop
+	g.watching.Add(1)
+	go g.watch(wctx, job)
+	return g.check(ctx)
+}
+
+func (g *gate) start(ctx context.Context) (*systemd.Job, error) {
+	job, err := g.m.Systemd.Start(ctx, wrappers.GateUnit(g.snap), "replace")
+	if err != nil {
+		return nil, fmt.Errorf("cannot hold starts of snap %q: %w", g.snap, err)
+	}
+	return job, nil
+}
+
+// watch arms the gate again whenever its job ends before the release.
+func (g *gate) watch(ctx context.Context, job *systemd.Job) {
+	defer g.watching.Done()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-job.Done():
+		}
+		g.mu.Lock()
+		if !g.held {
+			g.mu.Unlock()
+			return
+		}
+		g.breaches++
+		g.mu.Unlock()
+		g.m.Log.Warn("refresh gate ended early, arming it again", "snap", g.snap, "result", job.Result())
+		next, err := g.start(ctx)
+		if err != nil {
+			g.m.Log.Error("cannot arm refresh gate again", "snap", g.snap, "err", err)
+			return
+		}
+		job = next
+	}
+}
+
+// check makes sure that the gate's job exists: the unit's state says nothing.
+func (g *gate) check(ctx context.Context) error {
+	sts, err := g.m.Systemd.Status(ctx, wrappers.GateUnit(g.snap))
+	if err != nil {
+		return err
+	}
+	if sts[0].JobID == 0 {
+		return fmt.Errorf("cannot hold starts of snap %q: the refresh gate has no job (%s)", g.snap, sts[0].ActiveState)
+	}
+	return nil
+}
+
+// breached tells how often the gate's job ended early.
+func (g *gate) breached() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.breaches
+}
+
+// release lets the waiting starts go.
+func (g *gate) release(ctx context.Context) error {
+	g.mu.Lock()
+	g.held = false
+	g.mu.Unlock()
+	if err := os.Remove(g.m.Dirs.SwitchMark(g.snap)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot let starts go: %w", err)
+	}
+	if err := g.m.Systemd.Run(ctx, "stop", wrappers.GateUnit(g.snap), "replace"); err != nil {
+		return fmt.Errorf("cannot let starts of snap %q go: %w", g.snap, err)
+	}
+	g.close()
+	return nil
+}
+
+// linked tells whether the boot link stands.
+func (g *gate) linked() bool {
+	_, err := os.Lstat(g.m.bootLink(g.snap))
+	return err == nil
+}
+
+// unlink takes the boot link away, after release.
+func (g *gate) unlink() error {
+	link := g.m.bootLink(g.snap)
+	if err := os.Remove(link); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("cannot let starts go at boot: %w", err)
+	}
+	return osutil.SyncDirEntry(filepath.Dir(link))
+}
+
+// close ends the watch; the gate itself stays as it is.
+func (g *gate) close() {
+	if g.stop != nil {
+		g.stop()
+		g.watching.Wait()
+		g.stop = nil
+	}
+}
+
+// Reconcile opens gates that no unfinished change will open: what is left of a
+// daemon that lost its state. busy are the snaps that unfinished changes work on.
+func (m *Manager) Reconcile(ctx context.Context, busy map[string]bool) error {
+	left := map[string]bool{}
+	for _, pat := range []string{m.bootLink("*"), m.Dirs.SwitchMark("*")} {
+		found, err := filepath.Glob(pat)
+		if err != nil {
+			return err
+		}
+		pre, post, _ := strings.Cut(pat, "*")
+		for _, f := range found {
+			left[strings.TrimSuffix(strings.TrimPrefix(f, pre), post)] = true
+		}
+	}
+	for name := range left {
+		if busy[name] {
+			continue
+		}
+		g := m.newGate(name)
+		if err := g.release(ctx); err != nil {
+			return err
+		}
+		if err := g.unlink(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

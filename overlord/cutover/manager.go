@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cutover moves a snap's services from one revision to another, or to
+// none, or from none: the switch. Everything that can fail without touching a
+// running process has been done before it begins. Inside, the refresh gate
+// holds every start; each step finds out from the world whether it is done, so
+// that the switch can be run again after a crash, and run backwards when it fails.
+//
+//	boot link · gate · settle · stops · units and pins, one reload · restart jobs ·
+//	copy differences · current · sockets · release · start jobs · boot link away
+//
+// The places of the seal (before the copy), of hooks (before and after
+// "current") and of signals (around the restart jobs) are in Switch.forward.
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"endured/dirs"
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// Systemd is what the switch needs of PID 1.
+type Systemd interface {
+	Start(ctx context.Context, unit, mode string) (*systemd.Job, error)
+	Restart(ctx context.Context, unit, mode string) (*systemd.Job, error)
+	Run(ctx context.Context, verb, unit, mode string) error
+	UnitOf(ctx context.Context, pid int) (string, error)
+	Reload(ctx context.Context) error
+	ResetFailed(ctx context.Context, unit string) error
+	Enable(ctx context.Context, units ...string) (bool, error)
+	Disable(ctx context.Context, units ...string) (bool, error)
+	Status(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
+	Settle(ctx context.Context, unit string, allowWaiting bool) (systemd.UnitStatus, error)
+	WaitUnit(ctx context.Context, unit string, ok func(systemd.UnitStatus) bool) (systemd.UnitStatus, error)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Dirs    dirs.Dirs
+	State   *state.State
+	Systemd Systemd
+	Snaps   *snapstate.Manager
+	Log     *slog.Logger
+	Wrap    wrappers.Options
+	BootID  string
+	// CgroupRoot is where the unified cgroup hierarchy is mounted.
+	CgroupRoot string
+	// Budget bounds the part of a switch that holds starts, without the time
+	// that stopping processes were promised. D-Bus activation clients give up
+	// after 25 s.
+	Budget time.Duration
+}
+
+// DefaultBudget is the switch's budget when Config names none.
+const DefaultBudget = 20 * time.Second
+
+// Manager runs the task "switch-snap".
+type Manager struct{ Config }
+
+// New makes a Manager and registers its task with the runner.
+func New(c Config, run *state.Runner) *Manager {
+	if c.Budget == 0 {
+		c.Budget = DefaultBudget
+	}
+	m := &Manager{Config: c}
+	run.AddHandler("switch-snap", m.doSwitch, m.undoSwitch)
+	return m
+}
+
+// Intent is what a switch will do and what was there before it. It is committed
+// before the switch begins; do, undo and a restarted daemon follow it.
+type Intent struct {
+	Plan *lifecycle.Plan `json:"plan"`
+	// BootID of the boot in which the plan was made.
+	BootID string `json:"boot-id"`
+	// Disabled are the services that were disabled.
+	Disabled []string `json:"disabled,omitempty"`
+	// Record of the snap as it was, nil when it was not installed.
+	Record *snapstate.Record `json:"record,omitempty"`
+}
+
+const intentKey = "intent/"
+
+// SetIntent stores the intent in the change.
+func SetIntent(c *state.Change, snapName string, i *Intent) error {
+	return c.Set(intentKey+snapName, i)
+}
+
+func (m *Manager) intentOf(t *state.Task, s *snapstate.Setup) (*Intent, error) {
+	var i Intent
+	err := m.State.View(func(tx *state.Tx) error {
+		return tx.Change(t.ChangeID()).Get(intentKey+s.Snap, &i)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the plan of change %s: %w", t.ChangeID(), err)
+	}
+	return &i, nil
+}
+
+func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
+	s, err := m.Snaps.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	i, err := m.intentOf(t, s)
+	if err != nil {
+		return nil, err
+	}
+	from, to, _, err := m.Snaps.Sides(s)
+	if err != nil {
+		return nil, err
+	}
+	rec := i.Record
+	if rec == nil {
+		rec = &snapstate.Record{Name: s.Snap}
+	}
+	return &Switch{
+		m: m, task: t, setup: s, intent: i, from: from, to: to, record: rec,
+		rebooted: i.BootID != m.BootID,
+		gate:     m.newGate(s.Snap),
+		seen:     map[string]*Outcome{},
+	}, nil
+}
+
+func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, error) {
+	sw, err := m.newSwitch(t)
+	if err != nil {
+		return nil, err
+	}
+	defer sw.gate.close()
+	if err := sw.forward(ctx); err != nil {
+		if stopping(ctx) {
+			return nil, err // the gate stays; the next start goes on
+		}
+		t.Log("Going back: %v", err)
+		if berr := sw.back(context.WithoutCancel(ctx)); berr != nil {
+			return nil, errors.Join(err, berr)
+		}
+		return nil, err
+	}
+	return sw.commit, nil
+}
+
+func (m *Manager) undoSwitch(ctx context.Context, t *state.Task) (state.Commit, error) {
+	sw, err := m.newSwitch(t)
+	if err != nil {
+		return nil, err
+	}
+	defer sw.gate.close()
+	if err := sw.back(ctx); err != nil {
+		return nil, err
+	}
+	return sw.uncommit, nil
+}
+
+// stopping tells whether ctx ended because the daemon stops.
+func stopping(ctx context.Context) bool { return errors.Is(context.Cause(ctx), state.ErrShutdown) }
+
+// Switch is one run of the task.
+type Switch struct {
+	m        *Manager
+	task     *state.Task
+	setup    *snapstate.Setup
+	intent   *Intent
+	from, to *snap.Info        // nil is none
+	record   *snapstate.Record // as it was before
+	rebooted bool              // since the plan was made
+	gate     *gate
+	seen     map[string]*Outcome // by app
+}
+
+// Outcome is what the switch did to one service.
+type Outcome struct {
+	lifecycle.Outcome
+	// GapMS is the time from the last sign of the old main process to the first
+	// of the new one, in milliseconds; 0 where there was no such pair.
+	GapMS float64 `json:"gap-ms,omitempty"`
+	// InvocationID of what runs now.
+	InvocationID string `json:"invocation-id,omitempty"`
+	// StoppedByHand: the operator cancelled the start.
+	StoppedByHand bool `json:"stopped-by-hand,omitempty"`
+
+	exited time.Duration // CLOCK_MONOTONIC when the old main was gone
+}

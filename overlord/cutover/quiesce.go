@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"endured/osutil"
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/snap"
+	"endured/systemd"
+)
+
+// stops ends what will not run afterwards: first what would start it again,
+// then the services, dependants first.
+func (sw *Switch) stops(ctx context.Context, c course) error {
+	apps := c.wished(down)
+	slices.Reverse(apps)
+	var activators []string
+	for _, a := range apps {
+		activators = append(activators, snapstate.ActivatorUnits(a)...)
+	}
+	// a service that does not run may still have a socket that listens
+	for _, a := range c.wished(leave) {
+		if either(a.Name, c.target) == nil {
+			activators = append(activators, snapstate.ActivatorUnits(a)...)
+			apps = append(apps, a)
+		}
+	}
+	for _, u := range activators {
+		if err := sw.stop(ctx, u); err != nil {
+			return err
+		}
+	}
+	for _, a := range apps {
+		if err := sw.stop(ctx, a.Unit()); err != nil {
+			return err
+		}
+		sw.outcome(a.Name).exited = monotonic()
+	}
+	return sw.stopScopes(ctx, c)
+}
+
+func (sw *Switch) stop(ctx context.Context, unit string) error {
+	sts, err := sw.m.Systemd.Status(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if sts[0].LoadState == "not-found" && !snapstate.UnitRuns(sts[0]) {
+		return nil
+	}
+	if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
+		return fmt.Errorf("cannot stop %s: %w", unit, err)
+	}
+	if sts[0].ControlGroup == "" {
+		return nil
+	}
+	return sw.sweep(ctx, unit, filepath.Join(sw.m.CgroupRoot, sts[0].ControlGroup))
+}
+
+// sweep ends what the unit's own stop left behind: a stop-mode without "-all"
+// spares the workers at every stop, but not when the service goes for good.
+func (sw *Switch) sweep(ctx context.Context, unit, cgroup string) error {
+	bound := snap.DefaultStopTimeout
+	for _, s := range sw.intent.Plan.Services {
+		if s.Unit == unit && s.StopTimeout > 0 {
+			bound = s.StopTimeout
+		}
+	}
+	pids, err := osutil.PIDsInCgroup(cgroup)
+	if err != nil || len(pids) == 0 {
+		return err
+	}
+	for _, pid := range pids {
+		p, err := osutil.OpenProcess(pid)
+		if err != nil {
+			continue // gone
+		}
+		p.Signal(unix.SIGTERM) // an error means that it is gone
+		p.Close()
+	}
+	gctx, stop := context.WithTimeout(ctx, bound)
+	defer stop()
+	if err := osutil.WaitPIDs(gctx, pids); err == nil {
+		if pids, err = osutil.PIDsInCgroup(cgroup); err != nil || len(pids) == 0 {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(cgroup, "cgroup.kill"), []byte("1"), 0); err != nil {
+		return fmt.Errorf("cannot end the processes that %s left: %w", unit, err)
+	}
+	return osutil.WaitPIDs(ctx, pids)
+}
+
+// stopScopes ends what the plan ends besides services: the scopes of earlier
+// refreshes, and running apps.
+func (sw *Switch) stopScopes(ctx context.Context, c course) error {
+	if !c.forward {
+		return nil
+	}
+	for _, g := range sw.intent.Plan.Generations {
+		if g.Action == lifecycle.DoStop {
+			if err := sw.stop(ctx, g.Unit); err != nil {
+				return err
+			}
+		}
+	}
+	for _, a := range sw.intent.Plan.Apps {
+		if a.Action != lifecycle.DoStop {
+			continue
+		}
+		unit, err := sw.m.Systemd.UnitOf(ctx, a.PID)
+		if errors.Is(err, systemd.ErrNoSuchProcess) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("cannot end pid %d of %s: %w", a.PID, a.App, err)
+		}
+		if err := sw.stop(ctx, unit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restarts ends the old main processes of what is wanted up, and queues their
+// starts behind the gate, dependants first. When it returns nothing of them
+// runs any more, so that the data can be copied. It returns the queued jobs.
+func (sw *Switch) restarts(ctx context.Context, c course) (map[string]*systemd.Job, error) {
+	apps := c.wished(up)
+	slices.Reverse(apps)
+	jobs := map[string]*systemd.Job{}
+	type ending struct {
+		app, unit string
+		pid       int
+	}
+	var endings []ending
+	for _, a := range apps {
+		sts, err := sw.m.Systemd.Status(ctx, a.Unit())
+		if err != nil {
+			return nil, err
+		}
+		st := sts[0]
+		running := snapstate.UnitRuns(st)
+		if running && sw.m.Snaps.RevisionOf(sw.record, a.Name, st) == c.target.Revision {
+			continue // an earlier run started it, or it was never stopped
+		}
+		if running {
+			jobs[a.Name], err = sw.m.Systemd.Restart(ctx, a.Unit(), "ignore-requirements")
+			endings = append(endings, ending{a.Name, a.Unit(), st.MainPID})
+		} else {
+			jobs[a.Name], err = sw.m.Systemd.Start(ctx, a.Unit(), "replace")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot restart %s: %w", a.Unit(), err)
+		}
+	}
+	for _, e := range endings {
+		if e.pid != 0 {
+			if err := osutil.WaitPIDs(ctx, []int{e.pid}); err != nil {
+				return nil, fmt.Errorf("cannot stop %s: pid %d: %w", e.unit, e.pid, err)
+			}
+		}
+		sw.outcome(e.app).exited = monotonic()
+		// main is gone; its children may still be on their way
+		if _, err := sw.m.Systemd.WaitUnit(ctx, e.unit, stopped); err != nil {
+			return nil, fmt.Errorf("cannot stop %s: %w", e.unit, err)
+		}
+	}
+	return jobs, nil
+}
+
+func stopped(st systemd.UnitStatus) bool {
+	return st.MainPID == 0 && st.ControlPID == 0 && (st.ActiveState == "inactive" || st.ActiveState == "failed" ||
+		st.ActiveState == "activating" && st.SubState == "auto-restart")
+}
+
+func (sw *Switch) outcome(app string) *Outcome {
+	o := sw.seen[app]
+	if o == nil {
+		o = &Outcome{}
+		o.App = app
+		sw.seen[app] = o
+	}
+	return o
+}
+
+// monotonic is CLOCK_MONOTONIC, the clock of systemd's time stamps.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/snap"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// sockets starts what listens for services that are new, and takes changed
+// addresses over. The starts that a connection asks for wait at the gate.
+func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error {
+	if c.target == nil {
+		return nil
+	}
+	set, err := wrappers.Units(c.target, sw.m.Wrap)
+	if err != nil {
+		return err
+	}
+	for _, a := range c.target.Services() {
+		fresh := c.other == nil || slices.Contains(c.enable, a.Name)
+		for _, u := range set.Sockets[a.Name] {
+			sts, err := sw.m.Systemd.Status(ctx, u)
+			if err != nil {
+				return err
+			}
+			listens := sts[0].ActiveState == "active"
+			switch {
+			case listens && slices.Contains(changed, u):
+				err = sw.m.Systemd.Run(ctx, "restart", u, "replace")
+			case !listens && (fresh && sts[0].UnitFileState == "enabled" || slices.Contains(changed, u) && sts[0].ActiveState == "failed"):
+				err = sw.m.Systemd.Run(ctx, "start", u, "replace")
+			}
+			if err != nil {
+				return fmt.Errorf("cannot listen for %s: %w", a.Unit(), err)
+			}
+		}
+	}
+	return wrappers.MakeLinks(set.Links, sw.m.Wrap)
+}
+
+// release opens the gate and waits until everything that was queued behind it
+// has started.
+func (sw *Switch) release(ctx context.Context, c course, jobs map[string]*systemd.Job) error {
+	for _, a := range c.wished(up) {
+		if err := sw.m.Systemd.ResetFailed(ctx, a.Unit()); err != nil {
+			return err
+		}
+	}
+	if sw.gate.breached() > 0 {
+		// the queue was let go once; what skipped its start is queued again
+		if err := sw.queue(ctx, c, jobs); err != nil {
+			return err
+		}
+	}
+	if err := sw.gate.release(ctx); err != nil {
+		return err
+	}
+	for _, a := range c.wished(up) {
+		if err := sw.started(ctx, c, a, jobs[a.Name]); err != nil {
+			return err
+		}
+	}
+	return sw.observe(ctx, c)
+}
+
+// queue makes sure that every service that is wanted up has a job or runs.
+func (sw *Switch) queue(ctx context.Context, c course, jobs map[string]*systemd.Job) error {
+	for _, a := range c.wished(up) {
+		j := jobs[a.Name]
+		if j == nil {
+			continue
+		}
+		select {
+		case <-j.Done():
+		default:
+			continue
+		}
+		if j.Result() == "canceled" {
+			continue
+		}
+		next, err := sw.m.Systemd.Start(ctx, a.Unit(), "replace")
+		if err != nil {
+			return fmt.Errorf("cannot start %s: %w", a.Unit(), err)
+		}
+		jobs[a.Name] = next
+	}
+	return nil
+}
+
+// started waits for one start job. A cancelled one is the operator's stop.
+func (sw *Switch) started(ctx context.Context, c course, a *snap.App, job *systemd.Job) error {
+	if job == nil {
+		return nil
+	}
+	result, err := job.Wait(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot wait for %s: %w", a.Unit(), err)
+	}
+	sts, err := sw.m.Systemd.Status(ctx, a.Unit())
+	if err != nil {
+		return err
+	}
+	st := sts[0]
+	switch result {
+	case "done", "skipped":
+		if !snapstate.UnitRuns(st) && sw.gate.breached() > 0 && a.Daemon != "oneshot" {
+			if err := sw.m.Systemd.Run(ctx, "start", a.Unit(), "replace"); err != nil {
+				return fmt.Errorf("cannot start %s: %w", a.Unit(), err)
+			}
+		}
+		return nil
+	case "canceled":
+		sw.task.Log("%s was stopped by the operator during the change, and stays stopped", a.Unit())
+		sw.outcome(a.Name).StoppedByHand = true
+		return nil
+	}
+	return fmt.Errorf("cannot start %s of revision %s: %w", a.Unit(), c.target.Revision, &systemd.JobError{Unit: a.Unit(), Verb: "start", Result: result + describe(st)})
+}
+
+func describe(st systemd.UnitStatus) string {
+	if st.Result == "" || st.Result == "success" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s, status %d)", st.Result, st.ExecMainStatus)
+}
+
+// observe looks at what the switch has led to.
+func (sw *Switch) observe(ctx context.Context, c course) error {
+	if !c.forward {
+		return nil
+	}
+	for _, step := range sw.intent.Plan.Services {
+		a := either(step.App, c.target, c.other)
+		if a == nil {
+			continue
+		}
+		sts, err := sw.m.Systemd.Status(ctx, a.Unit())
+		if err != nil {
+			return err
+		}
+		st := sts[0]
+		after := lifecycle.Service{Running: snapstate.UnitRuns(st), MainPID: st.MainPID, InvocationID: st.InvocationID}
+		if after.Running {
+			after.Revision = sw.m.Snaps.RevisionOf(sw.record, a.Name, st)
+			if c.wish[a.Name] == up {
+				after.Revision = c.target.Revision // every start went through the gate
+			}
+		}
+		o := sw.outcome(step.App)
+		exited := o.exited
+		o.Outcome = lifecycle.Happened(step, after, false)
+		o.InvocationID = st.InvocationID
+		if start := time.Duration(st.ExecMainStart) * time.Microsecond; o.Action == lifecycle.DoRestart && exited > 0 && start > exited {
+			o.GapMS = float64((start - exited).Microseconds()) / 1000
+		}
+		sw.say(step, o)
+	}
+	return nil
+}
+
+func (sw *Switch) say(step lifecycle.Step, o *Outcome) {
+	switch o.Action {
+	case lifecycle.Keep:
+		sw.task.Log("%s.%s kept running from revision %s (pid %d, %d workers)", sw.setup.Snap, o.App, o.FromRev, o.NewPID, step.Workers)
+	case lifecycle.DoRestart:
+		sw.task.Log("%s.%s restarted: revision %s to %s, pid %d to %d, gap %.1f ms", sw.setup.Snap, o.App, o.FromRev, o.ToRev, o.OldPID, o.NewPID, o.GapMS)
+	case lifecycle.DoStart:
+		sw.task.Log("%s.%s started from revision %s (pid %d)", sw.setup.Snap, o.App, o.ToRev, o.NewPID)
+	case lifecycle.DoStop:
+		sw.task.Log("%s.%s stopped (pid %d)", sw.setup.Snap, o.App, o.OldPID)
+	}
+}

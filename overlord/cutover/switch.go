@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"endured/osutil"
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/snap"
+	"endured/systemd"
+)
+
+// wish is what a direction of the switch wants of one service.
+type wish int
+
+const (
+	leave wish = iota // as it is, running or not
+	up                // running from the target revision
+	down              // not running
+)
+
+// course is one direction: what to arrive at, coming from what.
+type course struct {
+	target, other *snap.Info // nil is none
+	wish          map[string]wish
+	enable        []string // apps that get enabled
+	disable       []string // apps that get disabled
+	forward       bool
+}
+
+// forward carries the plan out.
+func (sw *Switch) forward(ctx context.Context) error {
+	c := course{target: sw.to, other: sw.from, wish: map[string]wish{}, forward: true}
+	for _, s := range sw.intent.Plan.Services {
+		c.wish[s.App] = forwardWish(s)
+		if s.Enable {
+			c.enable = append(c.enable, s.App)
+		}
+	}
+	return sw.travel(ctx, c)
+}
+
+func forwardWish(s lifecycle.Step) wish {
+	switch s.Action {
+	case lifecycle.DoRestart, lifecycle.DoStart:
+		return up
+	case lifecycle.DoStop:
+		return down
+	}
+	return leave
+}
+
+// back returns to what was there before: services that were stopped run again
+// from the old revision, those that were never touched are not touched now.
+func (sw *Switch) back(ctx context.Context) error {
+	c := course{target: sw.from, other: sw.to, wish: map[string]wish{}}
+	for _, s := range sw.intent.Plan.Services {
+		switch s.Action {
+		case lifecycle.DoRestart, lifecycle.DoStop:
+			c.wish[s.App] = up
+		case lifecycle.DoStart:
+			c.wish[s.App] = down
+			if sw.from != nil && service(sw.from, s.App) != nil && s.MainPID != 0 {
+				c.wish[s.App] = up
+			}
+		default:
+			c.wish[s.App] = leave
+		}
+		if s.Enable {
+			c.disable = append(c.disable, s.App)
+		}
+	}
+	if sw.to == nil {
+		// what going away disabled is enabled as it was
+		for _, a := range sw.from.Services() {
+			if !slices.Contains(sw.intent.Disabled, a.Name) {
+				c.enable = append(c.enable, a.Name)
+			}
+		}
+	}
+	return sw.travel(ctx, c)
+}
+
+// travel is the way of the switch, in either direction.
+func (sw *Switch) travel(ctx context.Context, c course) error {
+	lock, err := sw.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
+	defer stop()
+	jobs, err := sw.held(hctx, c)
+	if err != nil {
+		if hctx.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("cannot switch snap %q within %s: %w", sw.setup.Snap, sw.budget(c), err)
+		}
+		return err
+	}
+	if err := sw.release(ctx, c, jobs); err != nil {
+		return err
+	}
+	if c.forward {
+		if err := sw.m.Snaps.SyncCopy(ctx, sw.task.ChangeID(), sw.setup); err != nil {
+			return err
+		}
+	}
+	return sw.gate.unlink()
+}
+
+var errBudget = errors.New("the switch's budget is used up")
+
+// budget is the time for the part that holds starts: the switch's own and what
+// the slowest service was promised for stopping.
+func (sw *Switch) budget(c course) time.Duration {
+	var longest time.Duration
+	for _, s := range sw.intent.Plan.Services {
+		if c.wish[s.App] != leave && s.StopTimeout > longest {
+			longest = s.StopTimeout
+		}
+	}
+	return sw.m.Budget + longest
+}
+
+// lock keeps "snap run" from starting an app between two revisions.
+func (sw *Switch) lock(ctx context.Context) (*osutil.Lock, error) {
+	path := sw.m.Dirs.SwitchLock(sw.setup.Snap)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("cannot lock snap %q: %w", sw.setup.Snap, err)
+	}
+	lctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	l, err := osutil.TakeLock(lctx, path, osutil.Exclusive)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock snap %q while an app of it is being started: %w", sw.setup.Snap, err)
+	}
+	return l, nil
+}
+
+// held is what happens while no start can pass. It returns the start jobs that
+// wait for the release, by app.
+func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, error) {
+	// the boot link stands until the copy is durable: after a loss of power
+	// before that, what looks like a copy may be full of holes
+	afresh := sw.rebooted && sw.gate.linked()
+	if err := sw.gate.arm(ctx); err != nil {
+		return nil, err
+	}
+	if err := sw.settle(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := sw.stops(ctx, c); err != nil {
+		return nil, err
+	}
+	changed, err := sw.units(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := sw.gate.check(ctx); err != nil {
+		return nil, err
+	}
+	jobs, err := sw.restarts(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if c.forward {
+		if err := sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh); err != nil {
+			return nil, err
+		}
+	}
+	if err := sw.current(c); err != nil {
+		return nil, err
+	}
+	return jobs, sw.sockets(ctx, c, changed)
+}
+
+// settle waits until no unit of the snap is between two states: a start that is
+// under way is not held by the gate, and would mix two unit files.
+func (sw *Switch) settle(ctx context.Context, c course) error {
+	for _, u := range allUnits(c.target, c.other) {
+		if _, err := sw.m.Systemd.Settle(ctx, u, true); err != nil {
+			return fmt.Errorf("cannot wait for %s to settle: %w", u, err)
+		}
+	}
+	return nil
+}
+
+// allUnits lists the service and activator units of both sides.
+func allUnits(infos ...*snap.Info) []string {
+	seen := map[string]bool{}
+	var out []string
+	for _, i := range infos {
+		if i == nil {
+			continue
+		}
+		for _, a := range i.Services() {
+			for _, u := range append(snapstate.ActivatorUnits(a), a.Unit()) {
+				if !seen[u] {
+					seen[u] = true
+					out = append(out, u)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// service returns the daemon with that name, nil if the snap has none.
+func service(i *snap.Info, name string) *snap.App {
+	if i == nil {
+		return nil
+	}
+	if a := i.Apps[name]; a != nil && a.IsService() {
+		return a
+	}
+	return nil
+}
+
+// either returns the service from the first side that has it.
+func either(name string, sides ...*snap.Info) *snap.App {
+	for _, i := range sides {
+		if a := service(i, name); a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+// wished lists the apps with a wish: in start order, dependants last.
+func (c *course) wished(w wish) []*snap.App {
+	var out []*snap.App
+	seen := map[string]bool{}
+	for _, i := range []*snap.Info{c.target, c.other} {
+		if i == nil {
+			continue
+		}
+		for _, a := range i.Services() {
+			if c.wish[a.Name] == w && !seen[a.Name] {
+				seen[a.Name] = true
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// current moves the links that say which revision is current, and the launchers.
+func (sw *Switch) current(c course) error {
+	name := sw.setup.Snap
+	links := []struct{ link, target string }{
+		{sw.m.Dirs.CurrentData(name), ""},
+		{sw.m.Dirs.Current(name), ""},
+	}
+	for _, l := range links {
+		if c.target == nil {
+			if err := removeLink(l.link); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := osutil.ReplaceSymlink(c.target.Revision.String(), l.link); err != nil {
+			return fmt.Errorf("cannot make revision %s of snap %q current: %w", c.target.Revision, name, err)
+		}
+	}
+	return sw.launchers(c)
+}
+
+func removeLink(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cannot remove %s: %w", path, err)
+	}
+	return nil
+}

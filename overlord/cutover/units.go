@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"endured/osutil"
+	"endured/overlord/lifecycle"
+	"endured/snap"
+	"endured/wrappers"
+)
+
+// units makes the unit files those of the target, with pins for processes that
+// stay from another revision, and reloads systemd once if anything changed.
+// It returns the socket units whose files changed.
+//
+// A file is renamed over and never removed and rewritten: a reload without it
+// would silently drop a waiting start.
+func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
+	set, changed, err := sw.writeUnits(c)
+	if err != nil {
+		return nil, err
+	}
+	pinned, err := sw.pins(c)
+	if err != nil {
+		return nil, err
+	}
+	removed, err := sw.removeUnits(c, set)
+	if err != nil {
+		return nil, err
+	}
+	enabled, err := sw.enablement(ctx, c, set)
+	if err != nil {
+		return nil, err
+	}
+	reload := len(changed) > 0 || pinned || removed || enabled
+	if !reload {
+		// an earlier run may have died between writing and reloading
+		if reload, err = sw.stale(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	if reload {
+		if err := sw.m.Systemd.Reload(ctx); err != nil {
+			return nil, fmt.Errorf("cannot make systemd read the units of snap %q: %w", sw.setup.Snap, err)
+		}
+	}
+	return changedSockets(set, changed), nil
+}
+
+func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
+	if c.target == nil {
+		return wrappers.Set{}, nil, nil
+	}
+	set, err := wrappers.Units(c.target, sw.m.Wrap)
+	if err != nil {
+		return set, nil, err
+	}
+	if err := wrappers.EnsurePrivateTmp(c.target, sw.m.Wrap); err != nil {
+		return set, nil, err
+	}
+	changed, err := wrappers.Write(set.Files, sw.m.Wrap)
+	return set, changed, err
+}
+
+func changedSockets(set wrappers.Set, changed []string) []string {
+	var out []string
+	for _, socks := range set.Sockets {
+		for _, s := range socks {
+			for _, p := range changed {
+				if filepath.Base(p) == s {
+					out = append(out, s)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// pins writes a drop-in for every service whose process stays from another
+// revision than the target, and removes the drop-ins that no process needs.
+func (sw *Switch) pins(c course) (changed bool, err error) {
+	_, _, others, err := sw.m.Snaps.Sides(sw.setup)
+	if err != nil {
+		return false, err
+	}
+	want := map[string][]byte{}
+	for _, s := range sw.intent.Plan.Services {
+		stays := s.Action == lifecycle.Keep || s.Action == lifecycle.Signal
+		app := service(c.target, s.App)
+		if !stays || app == nil || s.From.Unset() || s.From == c.target.Revision {
+			continue
+		}
+		started := others[s.From]
+		if service(started, s.App) == nil {
+			continue
+		}
+		data, _, err := wrappers.Pin(started, c.target, s.App, sw.m.Wrap)
+		if err != nil {
+			return false, err
+		}
+		want[app.Unit()] = data
+	}
+	for _, u := range allServices(c.target, c.other) {
+		ch, err := sw.m.setPin(u, want[u])
+		if err != nil {
+			return false, err
+		}
+		changed = changed || ch
+	}
+	return changed, nil
+}
+
+func (m *Manager) setPin(unit string, data []byte) (changed bool, err error) {
+	path := wrappers.PinPath(m.Dirs, unit)
+	if data == nil {
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		os.Remove(filepath.Dir(path)) // only when empty: an operator's drop-ins stay
+		return true, err
+	}
+	if old, err := os.ReadFile(path); err == nil && slices.Equal(old, data) {
+		return false, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, fmt.Errorf("cannot pin %s: %w", unit, err)
+	}
+	if err := osutil.WriteFile(path, data, 0o644); err != nil {
+		return false, fmt.Errorf("cannot pin %s: %w", unit, err)
+	}
+	return true, nil
+}
+
+func allServices(infos ...*snap.Info) []string {
+	var out []string
+	for _, i := range infos {
+		if i == nil {
+			continue
+		}
+		for _, a := range i.Services() {
+			if !slices.Contains(out, a.Unit()) {
+				out = append(out, a.Unit())
+			}
+		}
+	}
+	return out
+}
+
+// removeUnits removes the files of units that the target lacks. Their services
+// have been stopped.
+func (sw *Switch) removeUnits(c course, target wrappers.Set) (bool, error) {
+	if c.other == nil {
+		return false, nil
+	}
+	set, err := wrappers.Units(c.other, sw.m.Wrap)
+	if err != nil {
+		return false, err
+	}
+	keep := map[string]bool{}
+	for _, f := range target.Files {
+		keep[f.Path] = true
+	}
+	removed := false
+	for _, f := range set.Files {
+		if keep[f.Path] {
+			continue
+		}
+		err := os.Remove(sw.m.Dirs.Under(f.Path))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("cannot remove %s: %w", f.Path, err)
+		}
+		removed = removed || err == nil
+	}
+	return removed, nil
+}
+
+// enablement enables what is new and disables what goes. What is in both sides
+// stays as the operator left it.
+func (sw *Switch) enablement(ctx context.Context, c course, target wrappers.Set) (bool, error) {
+	var on, off []string
+	for _, app := range c.enable {
+		on = append(on, target.Enable[app]...)
+	}
+	if c.other != nil {
+		set, err := wrappers.Units(c.other, sw.m.Wrap)
+		if err != nil {
+			return false, err
+		}
+		for app, units := range set.Enable {
+			for _, u := range units {
+				if !slices.Contains(target.Enable[app], u) || slices.Contains(c.disable, app) {
+					off = append(off, u)
+				}
+			}
+		}
+	}
+	slices.Sort(on)
+	slices.Sort(off)
+	changed := false
+	if len(off) > 0 {
+		ch, err := sw.m.Systemd.Disable(ctx, off...)
+		if err != nil {
+			return false, fmt.Errorf("cannot disable services of snap %q: %w", sw.setup.Snap, err)
+		}
+		changed = ch
+	}
+	if len(on) > 0 {
+		ch, err := sw.m.Systemd.Enable(ctx, on...)
+		if err != nil {
+			return false, fmt.Errorf("cannot enable services of snap %q: %w", sw.setup.Snap, err)
+		}
+		changed = changed || ch
+	}
+	return changed, nil
+}
+
+func (sw *Switch) stale(ctx context.Context, c course) (bool, error) {
+	sts, err := sw.m.Systemd.Status(ctx, allUnits(c.target, c.other)...)
+	if err != nil {
+		return false, err
+	}
+	for _, st := range sts {
+		if st.NeedDaemonReload {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// launchers makes /snap/bin what the target wants.
+func (sw *Switch) launchers(c course) error {
+	want := map[string]bool{}
+	if c.target != nil {
+		files := wrappers.Launchers(c.target, sw.m.Wrap)
+		for _, f := range files {
+			want[f.Path] = true
+		}
+		if _, err := wrappers.Write(files, sw.m.Wrap); err != nil {
+			return err
+		}
+	}
+	if c.other == nil {
+		return nil
+	}
+	for _, f := range wrappers.Launchers(c.other, sw.m.Wrap) {
+		if !want[f.Path] {
+			if err := removeLink(sw.m.Dirs.Under(f.Path)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package overlord builds everything that knows about snaps, in one
+// constructor, and keeps it running. A whole daemon in a test is New over a
+// temporary root with a fake systemd.
+package overlord
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"endured/dirs"
+	"endured/osutil"
+	"endured/overlord/cutover"
+	"endured/overlord/recipes"
+	"endured/overlord/servicestate"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// Config is everything that the overlord needs from the world.
+type Config struct {
+	Dirs    dirs.Dirs
+	Systemd *systemd.Manager
+	Log     *slog.Logger
+	// CgroupRoot is where the unified cgroup hierarchy is mounted.
+	CgroupRoot string
+	// BootID tells this boot from others.
+	BootID string
+	// SnapCommand is the path of the "snap" program, for launchers.
+	SnapCommand string
+	// FaultHook is called around every commit, see state.Options; nil in production.
+	FaultHook func(point string)
+}
+
+// DefaultRetain is how many revisions of a snap are kept.
+const DefaultRetain = 2
+
+// Overlord is the whole of it. It has every method that daemon.Backend asks for.
+type Overlord struct {
+	*recipes.Manager
+	config   Config
+	state    *state.State
+	runner   *state.Runner
+	snaps    *snapstate.Manager
+	services *servicestate.Manager
+	cutover  *cutover.Manager
+}
+
+// New opens the state and builds the managers. Nothing runs yet.
+func New(c Config) (*Overlord, error) {
+	for dir, mode := range map[string]os.FileMode{c.Dirs.Lib(): 0o755, c.Dirs.Blobs(): 0o700} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return nil, fmt.Errorf("cannot make %s: %w", dir, err)
+		}
+	}
+	st, err := state.Open(c.Dirs.StateDB(), state.Options{Logger: c.Log, FaultHook: c.FaultHook})
+	if err != nil {
+		return nil, err
+	}
+	run := state.NewRunner(st, c.Log)
+	wrap := wrappers.Options{Dirs: c.Dirs, SnapCommand: c.SnapCommand}
+	snaps := snapstate.New(snapstate.Config{
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Log: c.Log,
+		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Retain: DefaultRetain,
+	}, run)
+	services := servicestate.New(servicestate.Config{
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+	}, run)
+	cut := cutover.New(cutover.Config{
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+		CgroupRoot: c.CgroupRoot,
+	}, run)
+	rec := recipes.New(recipes.Config{
+		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Log: c.Log,
+	})
+	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut}, nil
+}
+
+// Start puts right what an earlier daemon left behind and then goes on with
+// unfinished changes. It returns at once after that.
+func (o *Overlord) Start(ctx context.Context) error {
+	busy := map[string]bool{}
+	err := o.state.View(func(tx *state.Tx) error {
+		for _, name := range snapstate.Busy(tx) {
+			busy[name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := o.cutover.Reconcile(ctx, busy); err != nil {
+		return err
+	}
+	if err := o.snaps.CleanSpool(); err != nil {
+		o.config.Log.Warn("cannot clean up old uploads", "err", err)
+	}
+	o.runner.Start(ctx)
+	return nil
+}
+
+// Stop ends what runs without losing it: the next Start goes on.
+func (o *Overlord) Stop() error {
+	o.runner.Stop()
+	return o.state.Close()
+}
+
+// State gives access to changes and warnings.
+func (o *Overlord) State() *state.State { return o.state }
+
+// Abort asks an unfinished change to undo what it did.
+func (o *Overlord) Abort(id string) error {
+	err := o.state.Update(func(tx *state.Tx) error {
+		c := tx.Change(id)
+		if c == nil {
+			return fmt.Errorf("cannot find change with id %q", id)
+		}
+		if c.Ready() {
+			return fmt.Errorf("cannot abort change %s with nothing pending", id)
+		}
+		c.Abort()
+		return nil
+	})
+	o.runner.Ensure()
+	return err
+}
+
+// ServiceViews lists services, see servicestate.Manager.Views.
+func (o *Overlord) ServiceViews(ctx context.Context, names []string) ([]servicestate.View, error) {
+	return o.services.Views(ctx, names)
+}
+
+// Track puts the caller's process into a scope, see servicestate.Manager.Track.
+func (o *Overlord) Track(ctx context.Context, pid int, snapName, app string) error {
+	return o.services.Track(ctx, pid, snapName, app)
+}
+
+// BootID tells which boot of the kernel this is, and which PID 1: a container
+// boots without its kernel.
+func BootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
+	}
+	since, err := osutil.StartTime(1)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
+	}
+	return fmt.Sprintf("%s-%d", strings.TrimSpace(string(b)), since), nil
+}

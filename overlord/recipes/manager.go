@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package recipes
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"endured/dirs"
+	"endured/overlord/lifecycle"
+	"endured/overlord/servicestate"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+)
+
+// Config is what a Manager is made of.
+type Config struct {
+	Dirs      dirs.Dirs
+	State     *state.State
+	Runner    *state.Runner
+	Installed *snapstate.Manager
+	Running   *servicestate.Manager
+	Log       *slog.Logger
+}
+
+// Manager makes changes.
+type Manager struct{ Config }
+
+// New makes a Manager.
+func New(c Config) *Manager { return &Manager{Config: c} }
+
+// recipe is the tasks of one change for one snap, in order.
+type recipe struct {
+	setup *snapstate.Setup
+	steps []step
+}
+
+type step struct{ kind, summary string }
+
+func (r *recipe) add(kind, format string, args ...any) {
+	r.steps = append(r.steps, step{kind, fmt.Sprintf(format, args...)})
+}
+
+// chain adds the recipe's tasks to the change, each waiting for the one before.
+func (r *recipe) chain(tx *state.Tx, c *state.Change, lane int) error {
+	if err := snapstate.SetSetup(c, r.setup); err != nil {
+		return err
+	}
+	var tasks []*state.Task
+	for _, s := range r.steps {
+		t, err := snapstate.TaskFor(tx, r.setup, s.kind, s.summary)
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, t)
+	}
+	c.AddChain(lane, tasks...)
+	return nil
+}
+
+// names puts the snaps that a change is about into its data, as clients expect.
+func names(c *state.Change, list ...string) error {
+	if err := c.Set("snap-names", list); err != nil || len(list) != 1 {
+		return err
+	}
+	return c.Set("snap-name", list[0])
+}
+
+// forInstall is the way of a local file: over an installed snap it is a
+// refresh. Downloads take the place of prepare-snap; setup-profiles and the
+// pre-refresh hook come between mount-snap and copy-snap-data.
+func forInstall(s *snapstate.Setup, shown string) *recipe {
+	r := &recipe{setup: s}
+	r.add("prepare-snap", "Prepare snap %q (%s)", shown, s.To)
+	r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
+	if s.From.Unset() {
+		r.add("copy-snap-data", "Make data directories of snap %q", s.Snap)
+	} else {
+		r.add("copy-snap-data", "Copy snap %q data", s.Snap)
+	}
+	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
+	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	r.add("discard-revisions", "Discard old revisions of snap %q", s.Snap)
+	return r
+}
+
+func forRevert(s *snapstate.Setup) *recipe {
+	r := &recipe{setup: s}
+	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
+	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	return r
+}
+
+func forEnable(s *snapstate.Setup) *recipe { return forRevert(s) }
+
+func forDisable(s *snapstate.Setup) *recipe {
+	r := &recipe{setup: s}
+	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
+	r.add("switch-snap", "Make snap %q (%s) unavailable to the system", s.Snap, s.From)
+	return r
+}
+
+func forRemove(s *snapstate.Setup, active, purge bool) *recipe {
+	r := &recipe{setup: s}
+	if active {
+		r = forDisable(s)
+	}
+	if !purge {
+		r.add("save-snapshot", "Save data of snap %q in automatic snapshot", s.Snap)
+	}
+	r.add("discard-snap", "Remove snap %q from the system", s.Snap)
+	return r
+}
+
+// start makes a change of the recipes, after checking that no other change
+// works on their snaps, and sets the runner going. again, if set, runs in the
+// same transaction and may still refuse.
+func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs ...*recipe) (string, error) {
+	var id string
+	err := m.State.Update(func(tx *state.Tx) error {
+		var list []string
+		for _, r := range rs {
+			list = append(list, r.setup.Snap)
+		}
+		if err := snapstate.CheckConflict(tx, "", list...); err != nil {
+			return err
+		}
+		if again != nil {
+			if err := again(tx); err != nil {
+				return err
+			}
+		}
+		c := tx.NewChange(kind, summary)
+		for i, r := range rs {
+			if err := r.chain(tx, c, i+1); err != nil {
+				return err
+			}
+		}
+		id = c.ID()
+		return names(c, list...)
+	})
+	if err != nil {
+		return "", err
+	}
+	m.Runner.Ensure()
+	return id, nil
+}
+
+// active returns the record of a snap that is installed and not disabled.
+func (m *Manager) active(verb, name string) (*snapstate.Record, error) {
+	rec, err := m.Installed.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if !rec.Active {
+		return nil, fmt.Errorf("cannot %s %q: snap %q is disabled; enable it first", verb, name, name)
+	}
+	return rec, nil
+}
+
+// unchanged refuses if the record's current revision is not what the recipe
+// was made for.
+func unchanged(name string, current snap.Revision, active bool) func(tx *state.Tx) error {
+	return func(tx *state.Tx) error {
+		rec, err := snapstate.Get(tx, name)
+		if err != nil {
+			return err
+		}
+		if rec.Current != current || rec.Active != active {
+			return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", name)
+		}
+		return nil
+	}
+}
+
+func (m *Manager) plan(ctx context.Context, s *snapstate.Setup) (*lifecycle.Plan, error) {
+	i, err := m.Running.Intend(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return i.Plan, nil
+}

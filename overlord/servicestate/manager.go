@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servicestate
+
+import (
+	"context"
+	"log/slog"
+
+	"endured/dirs"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// Systemd is what this package needs of PID 1.
+type Systemd interface {
+	Start(ctx context.Context, unit, mode string) (*systemd.Job, error)
+	Run(ctx context.Context, verb, unit, mode string) error
+	Reload(ctx context.Context) error
+	Enable(ctx context.Context, units ...string) (bool, error)
+	Disable(ctx context.Context, units ...string) (bool, error)
+	ResetFailed(ctx context.Context, unit string) error
+	Status(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
+	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Dirs    dirs.Dirs
+	State   *state.State
+	Systemd Systemd
+	Snaps   *snapstate.Manager
+	Log     *slog.Logger
+	Wrap    wrappers.Options
+	BootID  string
+}
+
+// Manager observes services and runs the tasks "plan-services" and
+// "control-services".
+type Manager struct{ Config }
+
+// New makes a Manager and registers its tasks with the runner.
+func New(c Config, run *state.Runner) *Manager {
+	m := &Manager{Config: c}
+	run.AddHandler("plan-services", m.doPlan, nil)
+	run.AddHandler("control-services", m.doControl, nil)
+	return m
+}

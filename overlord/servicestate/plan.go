@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servicestate
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"endured/overlord/cutover"
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+)
+
+// doPlan decides what the change does to each service, and commits it: do,
+// undo and a restarted daemon follow this plan.
+func (m *Manager) doPlan(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.Snaps.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	intent, err := m.Intend(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for i := range intent.Plan.Services {
+		t.Log("%s", lifecycle.Explain(intent.Plan.Services[i]))
+	}
+	return func(tx *state.Tx) error {
+		return cutover.SetIntent(tx.Change(t.ChangeID()), s.Snap, intent)
+	}, nil
+}
+
+// Intend makes the plan of a switch from what runs now. It changes nothing.
+func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Intent, error) {
+	from, to, others, err := m.Snaps.Sides(s)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := m.Snaps.Lookup(s.Snap)
+	var missing *snapstate.NotInstalledError
+	if errors.As(err, &missing) {
+		rec = nil
+	} else if err != nil {
+		return nil, err
+	}
+	obs := lifecycle.Observed{Services: map[string]lifecycle.Service{}}
+	if rec != nil {
+		if obs, err = m.Snaps.Observe(ctx, rec, from); err != nil {
+			return nil, err
+		}
+	}
+	intent := &cutover.Intent{BootID: m.BootID, Record: rec}
+	if rec != nil && to != nil {
+		remember(obs.Services, rec.Disabled, to, s.Event == lifecycle.Enable)
+	}
+	for app, svc := range obs.Services {
+		if !svc.Enabled {
+			intent.Disabled = append(intent.Disabled, app)
+		}
+	}
+	slices.Sort(intent.Disabled)
+	plan, err := lifecycle.Decide(lifecycle.Input{
+		Event: s.Event, Old: from, New: to, Started: others, Observed: obs, Terminate: s.Terminate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := plan.Unsupported(); err != nil {
+		return nil, err
+	}
+	intent.Plan = plan
+	return intent, nil
+}
+
+// remember fills in what units that are gone would say about enablement: those
+// of a disabled snap, when all, and those that only an earlier revision had.
+func remember(services map[string]lifecycle.Service, disabled []string, to *snap.Info, all bool) {
+	for _, a := range to.Services() {
+		if _, there := services[a.Name]; there {
+			continue
+		}
+		if off := slices.Contains(disabled, a.Name); off || all {
+			services[a.Name] = lifecycle.Service{Enabled: !off}
+		}
+	}
+}

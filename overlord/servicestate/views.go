@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servicestate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+	"endured/systemd"
+)
+
+// Views lists the services of the named snaps or services ("snap",
+// "snap.app"), or of all active snaps.
+func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
+	var recs []*snapstate.Record
+	err := m.State.View(func(tx *state.Tx) (err error) {
+		recs, err = snapstate.All(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := known(recs, names); err != nil {
+		return nil, err
+	}
+	var out []View
+	for _, rec := range recs {
+		info, err := m.Snaps.Info(rec.Name, rec.Rev(rec.Current))
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range info.SortedApps() {
+			if !a.IsService() || !asked(names, rec.Name, a.Name) {
+				continue
+			}
+			v, err := m.view(ctx, rec, a)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}
+
+func asked(names []string, snapName, app string) bool {
+	if len(names) == 0 {
+		return true
+	}
+	for _, n := range names {
+		if n == snapName || n == snapName+"."+app {
+			return true
+		}
+	}
+	return false
+}
+
+func known(recs []*snapstate.Record, names []string) error {
+	for _, n := range names {
+		name, _, _ := strings.Cut(n, ".")
+		found := false
+		for _, r := range recs {
+			found = found || r.Name == name
+		}
+		if !found {
+			return &snapstate.NotInstalledError{Snap: name}
+		}
+	}
+	return nil
+}
+
+func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) (View, error) {
+	v := View{Snap: rec.Name, App: a.Name, Daemon: a.Daemon, Mode: lifecycle.Mode(a), Current: rec.Current}
+	if !rec.Active {
+		return v, nil
+	}
+	units := append([]string{a.Unit()}, snapstate.ActivatorUnits(a)...)
+	sts, err := m.Systemd.Status(ctx, units...)
+	if err != nil {
+		return v, fmt.Errorf("cannot see the services of snap %q: %w", rec.Name, err)
+	}
+	st := sts[0]
+	v.Active = st.ActiveState == "active" || st.ActiveState == "reloading"
+	v.Enabled = st.UnitFileState == "enabled"
+	v.MainPID = st.MainPID
+	if snapstate.UnitRuns(st) {
+		v.Revision = m.Snaps.RevisionOf(rec, a.Name, st)
+	}
+	for i, s := range a.Sockets {
+		act := sts[1+i]
+		enabled := act.UnitFileState == "enabled"
+		v.Enabled = v.Enabled || enabled
+		v.Activators = append(v.Activators, Activator{Name: s.Name, Type: "socket", Enabled: enabled, Active: act.ActiveState == "active"})
+	}
+	if a.Timer != "" {
+		act := sts[len(sts)-1]
+		enabled := act.UnitFileState == "enabled"
+		v.Enabled = v.Enabled || enabled
+		v.Activators = append(v.Activators, Activator{Name: a.Name, Type: "timer", Enabled: enabled, Active: act.ActiveState == "active"})
+	}
+	return v, nil
+}
+
+// Track puts a process that is about to become an app into a scope of its own,
+// so that it is known what it runs from. pid must be the caller's own.
+func (m *Manager) Track(ctx context.Context, pid int, snapName, app string) error {
+	rec, err := m.Snaps.Lookup(snapName)
+	if err != nil {
+		return err
+	}
+	info, err := m.Snaps.Info(rec.Name, rec.Rev(rec.Current))
+	if err != nil {
+		return err
+	}
+	if a := info.Apps[app]; a == nil || a.IsService() {
+		return &snapstate.AppNotFoundError{Snap: snapName, App: app}
+	}
+	job, err := m.Systemd.StartTransientScope(ctx, systemd.ScopeSpec{
+		Name:        fmt.Sprintf("snap.%s.%s-%s.scope", snapName, app, uuid.NewString()),
+		Description: fmt.Sprintf("App %s.%s of revision %s", snapName, app, rec.Current),
+		PIDs:        []int{pid},
+	})
+	if err != nil {
+		return fmt.Errorf("cannot track pid %d: %w", pid, err)
+	}
+	if result, err := job.Wait(ctx); err != nil || result != "done" {
+		return fmt.Errorf("cannot track pid %d: job %s: %w", pid, result, err)
+	}
+	return nil
+}

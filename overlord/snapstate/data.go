@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapstate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"endured/osutil/treecopy"
+	"endured/overlord/state"
+)
+
+// doCopyData makes the data directories of the new revision. Where a revision
+// is current its data is copied: all of it now, while the services still run;
+// FinishCopy brings the differences inside the switch.
+func (m *Manager) doCopyData(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []string{m.Dirs.AllData(), m.Dirs.SnapData(s.Snap), m.Dirs.Common(s.Snap)} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("cannot make data directory: %w", err)
+		}
+	}
+	if err := m.setAside(s); err != nil {
+		return nil, err
+	}
+	if !m.copied(s) {
+		if err := os.MkdirAll(m.Dirs.Data(s.Snap, s.To), 0o755); err != nil {
+			return nil, fmt.Errorf("cannot make data directory: %w", err)
+		}
+		return nil, nil
+	}
+	c := m.newCopier(s, t)
+	if err := c.First(ctx); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.copies[t.ChangeID()+"/"+s.Snap] = c
+	m.mu.Unlock()
+	return nil, nil
+}
+
+func (m *Manager) newCopier(s *Setup, t *state.Task) *treecopy.Copier {
+	opts := treecopy.Options{Logger: m.Log}
+	if t != nil {
+		opts.Progress = func(done, total int64) { t.SetProgress("data", int(done>>10), int(total>>10)+1) }
+	}
+	return treecopy.New(m.Dirs.Data(s.Snap, s.From), m.Dirs.Data(s.Snap, s.To), opts)
+}
+
+// copied tells whether the new revision's data starts as a copy of the old.
+func (m *Manager) copied(s *Setup) bool {
+	if s.From.Unset() || !s.Brings() {
+		return false
+	}
+	fi, err := os.Lstat(m.Dirs.Data(s.Snap, s.From))
+	return err == nil && fi.IsDir()
+}
+
+func (m *Manager) aside(s *Setup) string {
+	return filepath.Join(m.Dirs.SnapData(s.Snap), "."+s.To.String()+".aside")
+}
+
+// setAside moves a data directory that already has the new revision's name out
+// of the way; it comes back if the change fails.
+func (m *Manager) setAside(s *Setup) error {
+	if _, err := os.Lstat(m.aside(s)); err == nil {
+		return nil // an earlier run of the task did it
+	}
+	err := os.Rename(m.Dirs.Data(s.Snap, s.To), m.aside(s))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot set old data aside: %w", err)
+	}
+	return nil
+}
+
+// FinishCopy brings the new revision's data up to the old one's last write and
+// puts it in its place. It is called inside the switch, when nothing of the old
+// revision writes any more. It may be called again; afresh discards what an
+// earlier call made, as must be after a loss of power.
+func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afresh bool) error {
+	if !m.copied(s) {
+		return nil
+	}
+	m.mu.Lock()
+	c := m.copies[change+"/"+s.Snap]
+	m.mu.Unlock()
+	data := m.Dirs.Data(s.Snap, s.To)
+	if _, err := os.Lstat(data); err == nil {
+		if !afresh {
+			return nil
+		}
+		if err := os.RemoveAll(data); err != nil {
+			return fmt.Errorf("cannot remove an unfinished copy: %w", err)
+		}
+		c = nil
+	}
+	if c == nil {
+		c = m.newCopier(s, nil)
+		if afresh {
+			if err := c.Abandon(); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := c.Differences(ctx); err != nil {
+		return err
+	}
+	return c.Complete(ctx)
+}
+
+// SyncCopy makes the copy durable. It is called after the switch has released.
+func (m *Manager) SyncCopy(ctx context.Context, change string, s *Setup) error {
+	m.mu.Lock()
+	c := m.copies[change+"/"+s.Snap]
+	delete(m.copies, change+"/"+s.Snap)
+	m.mu.Unlock()
+	if c == nil {
+		if !m.copied(s) {
+			return nil
+		}
+		c = m.newCopier(s, nil)
+	}
+	return c.Sync(ctx)
+}
+
+// DropCopy takes the new revision's data away and puts back what had its name.
+func (m *Manager) DropCopy(s *Setup) error {
+	if !s.Brings() {
+		return nil
+	}
+	if !s.From.Unset() {
+		if err := m.newCopier(s, nil).Abandon(); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(m.Dirs.Data(s.Snap, s.To)); err != nil {
+		return fmt.Errorf("cannot remove data: %w", err)
+	}
+	err := os.Rename(m.aside(s), m.Dirs.Data(s.Snap, s.To))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot put old data back: %w", err)
+	}
+	return nil
+}
+
+func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	delete(m.copies, t.ChangeID()+"/"+s.Snap)
+	m.mu.Unlock()
+	if err := m.DropCopy(s); err != nil {
+		return nil, err
+	}
+	if !s.From.Unset() {
+		return nil, nil
+	}
+	// a first install leaves no directory behind
+	for _, d := range []string{m.Dirs.Common(s.Snap), m.Dirs.SnapData(s.Snap)} {
+		if err := os.RemoveAll(d); err != nil {
+			return nil, fmt.Errorf("cannot remove data: %w", err)
+		}
+	}
+	return nil, nil
+}

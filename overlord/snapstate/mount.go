@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapstate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"endured/osutil"
+	"endured/overlord/state"
+	"endured/snap"
+	"endured/wrappers"
+)
+
+// doMount mounts the new revision beside the old one. Nothing that runs is touched.
+func (m *Manager) doMount(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	rev := s.Rev.Revision
+	where := m.Dirs.Mount(s.Snap, rev)
+	if err := os.MkdirAll(where, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make mount point: %w", err)
+	}
+	unit, data, err := wrappers.MountUnit(s.Snap, rev, wrappers.Options{Dirs: m.Dirs})
+	if err != nil {
+		return nil, err
+	}
+	if err := osutil.WriteFile(filepath.Join(m.Dirs.Units(), unit), data, 0o644); err != nil {
+		return nil, fmt.Errorf("cannot write mount unit: %w", err)
+	}
+	if _, err := m.Systemd.Enable(ctx, unit); err != nil {
+		return nil, fmt.Errorf("cannot enable mount of snap %q: %w", s.Snap, err)
+	}
+	if err := m.Systemd.Run(ctx, "start", unit, "replace"); err != nil {
+		return nil, fmt.Errorf("cannot mount snap %q: %w", s.Snap, err)
+	}
+	// what is mounted must be what was validated
+	got, err := os.ReadFile(filepath.Join(where, "meta/snap.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read mounted snap: %w", err)
+	}
+	if !bytes.Equal(got, []byte(s.Rev.YAML)) {
+		return nil, fmt.Errorf("cannot use mounted snap %q: meta/snap.yaml is not what was validated", s.Snap)
+	}
+	return nil, nil
+}
+
+func (m *Manager) undoMount(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	return nil, m.unmount(ctx, s.Snap, s.Rev.Revision, 0)
+}
+
+// unmount takes a revision's mount, mount unit and mount point away. It fails,
+// and leaves everything as it is, while anything has a file of it open, unless
+// flags say MNT_DETACH.
+func (m *Manager) unmount(ctx context.Context, name string, rev snap.Revision, flags int) error {
+	where := m.Dirs.Mount(name, rev)
+	unit, _, err := wrappers.MountUnit(name, rev, wrappers.Options{Dirs: m.Dirs})
+	if err != nil {
+		return err
+	}
+	// the system call and not a stop job: a busy stop job would first have
+	// killed what requires the mount, and its failure would stick
+	for {
+		if at, err := osutil.MountedAt(where); err != nil {
+			return err
+		} else if at == nil {
+			break
+		}
+		if err := unix.Unmount(where, flags); err != nil {
+			return fmt.Errorf("cannot unmount %s: %w", where, err)
+		}
+	}
+	if err := m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
+		return fmt.Errorf("cannot stop mount of snap %q: %w", name, err)
+	}
+	if _, err := m.Systemd.Disable(ctx, unit); err != nil {
+		return fmt.Errorf("cannot disable mount of snap %q: %w", name, err)
+	}
+	if err := os.Remove(filepath.Join(m.Dirs.Units(), unit)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove mount unit: %w", err)
+	}
+	if err := m.Systemd.ResetFailed(ctx, unit); err != nil {
+		return err
+	}
+	if err := os.Remove(where); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove mount point: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package snapstate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"endured/osutil"
+	"endured/overlord/lifecycle"
+	"endured/snap"
+	"endured/systemd"
+)
+
+// Observe finds out what runs of a snap: its services, the scopes that earlier
+// refreshes left, and its apps. infos are the descriptions to look for services in.
+func (m *Manager) Observe(ctx context.Context, rec *Record, infos ...*snap.Info) (lifecycle.Observed, error) {
+	obs := lifecycle.Observed{Services: map[string]lifecycle.Service{}}
+	apps := map[string]*snap.App{}
+	for _, i := range infos {
+		if i == nil {
+			continue
+		}
+		for _, a := range i.Services() {
+			if apps[a.Name] == nil {
+				apps[a.Name] = a
+			}
+		}
+	}
+	for name, a := range apps {
+		svc, err := m.observeService(ctx, rec, a)
+		if err != nil {
+			return obs, err
+		}
+		if svc != nil {
+			obs.Services[name] = *svc
+		}
+	}
+	return obs, m.observeScopes(ctx, rec, &obs)
+}
+
+// observeService returns nil when the service has no unit.
+func (m *Manager) observeService(ctx context.Context, rec *Record, a *snap.App) (*lifecycle.Service, error) {
+	units := append([]string{a.Unit()}, ActivatorUnits(a)...)
+	sts, err := m.Systemd.Status(ctx, units...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot see what runs of snap %q: %w", rec.Name, err)
+	}
+	st := sts[0]
+	if st.LoadState == "not-found" && st.MainPID == 0 {
+		return nil, nil
+	}
+	svc := &lifecycle.Service{
+		MainPID:      st.MainPID,
+		InvocationID: st.InvocationID,
+		Running:      UnitRuns(st),
+		HandStopped:  contains(rec.HandStopped, a.Name),
+	}
+	for _, s := range sts {
+		if s.UnitFileState == "enabled" || s.UnitFileState == "enabled-runtime" {
+			svc.Enabled = true
+		}
+	}
+	if !svc.Running {
+		return svc, nil
+	}
+	svc.Revision = m.RevisionOf(rec, a.Name, st)
+	cg := filepath.Join(m.CgroupRoot, st.ControlGroup)
+	if st.ControlGroup != "" {
+		pids, err := osutil.PIDsInCgroup(cg)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list the processes of %s: %w", st.Name, err)
+		}
+		for _, p := range pids {
+			if p != st.MainPID {
+				svc.Workers++
+			}
+		}
+		svc.Delegated = hasSubdirs(cg)
+	}
+	return svc, nil
+}
+
+// UnitRuns tells whether processes of the unit exist or it counts as active.
+func UnitRuns(st systemd.UnitStatus) bool {
+	switch st.ActiveState {
+	case "active", "reloading", "deactivating":
+		return true
+	case "activating":
+		// auto-restart is a pause between two processes; a start that waits
+		// for the gate has none yet
+		return st.MainPID != 0 || st.ControlPID != 0
+	}
+	return st.MainPID != 0
+}
+
+// ActivatorUnits are the units that start the service in its stead.
+func ActivatorUnits(a *snap.App) []string {
+	var out []string
+	for _, s := range a.Sockets {
+		out = append(out, s.Unit())
+	}
+	if a.Timer != "" {
+		out = append(out, a.TimerUnit())
+	}
+	return out
+}
+
+// RevisionOf tells which revision a running service was started from: what was
+// recorded for its invocation, else what its main process got as environment,
+// else the file system its executable lies on, else the current revision.
+func (m *Manager) RevisionOf(rec *Record, app string, st systemd.UnitStatus) snap.Revision {
+	if s, ok := rec.Started[app]; ok && s.InvocationID != "" && s.InvocationID == st.InvocationID {
+		return s.Revision
+	}
+	if st.MainPID != 0 {
+		if rev := m.revisionOfPID(rec, st.MainPID); !rev.Unset() {
+			return rev
+		}
+	}
+	return rec.Current
+}
+
+func (m *Manager) revisionOfPID(rec *Record, pid int) snap.Revision {
+	if env, err := osutil.Environ(pid); err == nil && env["SNAP_NAME"] == rec.Name {
+		if rev, err := snap.ParseRevision(env["SNAP_REVISION"]); err == nil {
+			return rev
+		}
+	}
+	var exe syscall.Stat_t
+	if err := syscall.Stat(fmt.Sprintf("/proc/%d/exe", pid), &exe); err != nil {
+		return 0
+	}
+	for _, e := range rec.Sequence {
+		var mnt syscall.Stat_t
+		if syscall.Stat(m.Dirs.Mount(rec.Name, e.Revision), &mnt) == nil && mnt.Dev == exe.Dev {
+			return e.Revision
+		}
+	}
+	return 0
+}
+
+// The two kinds of scopes: survivors of a service's earlier revision, and what
+// "snap run" started (a UUID follows the app's name).
+var appScope = regexp.MustCompile(`^snap\.([^.]+)\.([^.]+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.scope$`)
+var scopeName = regexp.MustCompile(`^snap\.([^.]+)\.([^.]+)-r(x?[0-9]+)-[^-]+\.scope$`)
+
+func (m *Manager) observeScopes(ctx context.Context, rec *Record, obs *lifecycle.Observed) error {
+	scopes, err := m.Systemd.ListUnits(ctx, "snap."+rec.Name+".*.scope")
+	if err != nil {
+		return fmt.Errorf("cannot list the scopes of snap %q: %w", rec.Name, err)
+	}
+	for _, sc := range scopes {
+		sts, err := m.Systemd.Status(ctx, sc.Name)
+		if err != nil {
+			return err
+		}
+		if sts[0].ControlGroup == "" {
+			continue
+		}
+		pids, err := osutil.PIDsInCgroup(filepath.Join(m.CgroupRoot, sts[0].ControlGroup))
+		if err != nil {
+			return err
+		}
+		if g := scopeName.FindStringSubmatch(sc.Name); g != nil {
+			rev, err := snap.ParseRevision(g[3])
+			if err != nil {
+				continue
+			}
+			svc := obs.Services[g[2]]
+			svc.Generations = append(svc.Generations, lifecycle.Generation{Unit: sc.Name, Revision: rev, PIDs: pids})
+			obs.Services[g[2]] = svc
+			continue
+		}
+		if a := appScope.FindStringSubmatch(sc.Name); a != nil {
+			for _, p := range pids {
+				obs.Apps = append(obs.Apps, lifecycle.Process{PID: p, App: a[2], Revision: m.revisionOfPID(rec, p)})
+			}
+		}
+	}
+	return nil
+}
+
+func hasSubdirs(dir string) bool {
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range es {
+		if e.IsDir() {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
