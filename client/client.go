@@ -224,3 +224,6 @@ func (c *Client) note(e *Envelope) {
 		c.warnings.Last = *e.WarningTimestamp
 	}
 }
+
+// Version is the version of this client, and of the daemon it is built with.
+const Version = "0.1.0"

@@ -41,6 +41,8 @@ type Step struct {
 	StopTimeout  time.Duration `json:"stop-timeout,omitempty"` // ns on the wire
 	Clamped      bool          `json:"clamped,omitempty"`
 	Enable       bool          `json:"enable,omitempty"`
+	Activators   string        `json:"activators,omitempty"` // "", keep, start or stop
+	Oneshot      bool          `json:"oneshot,omitempty"`
 	Undo         string        `json:"undo,omitempty"`
 
 	MainPID      int    `json:"main-pid,omitempty"`
@@ -50,20 +52,23 @@ type Step struct {
 
 // GenerationStep is what happens to the processes that an earlier refresh left.
 type GenerationStep struct {
-	Unit     string
-	Revision string
-	PIDs     []int
-	App      string `json:"app"`
-	Action   string `json:"action"`
-	Signal   string `json:"signal,omitempty"`
-	Why      string `json:"why"`
+	Unit        string        `json:"unit"`
+	Revision    string        `json:"revision"`
+	PIDs        []int         `json:"pids,omitempty"`
+	App         string        `json:"app"`
+	Action      string        `json:"action"`
+	Signal      string        `json:"signal,omitempty"`
+	Decider     string        `json:"decider"`
+	Why         string        `json:"why"`
+	StopTimeout time.Duration `json:"stop-timeout,omitempty"` // ns on the wire
+	Clamped     bool          `json:"clamped,omitempty"`
 }
 
 // AppStep is what happens to a running process of an app that is no service.
 type AppStep struct {
-	PID      int
-	App      string
-	Revision string
+	PID      int    `json:"pid"`
+	App      string `json:"app"`
+	Revision string `json:"revision"`
 	Action   string `json:"action"`
 	Why      string `json:"why"`
 }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+
+	"endured/overlord/lifecycle"
+	"endured/overlord/recipes"
+	"endured/overlord/servicestate"
+	"endured/overlord/state"
+	"endured/snap"
+)
+
+// Backend is what the daemon needs of the overlord. Methods that return a
+// change id have begun a change; the others change nothing, but for Track.
+type Backend interface {
+	// InstallFile takes over the file at path, which lies in dirs.Blobs().
+	InstallFile(ctx context.Context, path string, o recipes.InstallOptions) (changeID string, err error)
+	// PlanInstallFile reads the file where it is, and writes nothing.
+	PlanInstallFile(ctx context.Context, path string, o recipes.InstallOptions) (*lifecycle.Plan, error)
+	Revert(ctx context.Context, name string, rev snap.Revision) (changeID string, err error)
+	PlanRevert(ctx context.Context, name string, rev snap.Revision) (*lifecycle.Plan, error)
+	Remove(ctx context.Context, names []string, o recipes.RemoveOptions) (changeID string, err error)
+	PlanRemove(ctx context.Context, names []string, o recipes.RemoveOptions) ([]*lifecycle.Plan, error)
+	Enable(ctx context.Context, name string) (changeID string, err error)
+	Disable(ctx context.Context, name string) (changeID string, err error)
+	Services(ctx context.Context, r recipes.ServicesRequest) (changeID string, err error)
+	// Snaps lists installed revisions by name, then sequence: those of names, or
+	// of all snaps; the current ones, or all.
+	Snaps(ctx context.Context, names []string, all bool) ([]recipes.SnapView, error)
+	// ServiceViews lists the services of names ("snap" or "snap.app"), or of all snaps.
+	ServiceViews(ctx context.Context, names []string) ([]servicestate.View, error)
+	// Track puts a process, which is the caller itself, into a scope of its own.
+	Track(ctx context.Context, pid int, snapName, app string) error
+	// Abort asks an unfinished change to undo what it did.
+	Abort(id string) error
+	// State holds the changes and the warnings.
+	State() *state.State
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"endured/client"
+	"endured/overlord/state"
+)
+
+const (
+	// longestWait bounds how long a wait for a change is left open.
+	longestWait = time.Minute
+	// lookAgain is how often a waiting request looks for new progress and log
+	// lines, which have no event of their own. Both are in memory.
+	lookAgain = 250 * time.Millisecond
+)
+
+// publicData are the values of a change that the API shows. The others are the
+// managers' own.
+var publicData = []string{"snap-name", "snap-names"}
+
+func noChange(id string) *response {
+	return failed(http.StatusNotFound, "", fmt.Sprintf("cannot find change with id %q", id))
+}
+
+func optionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// changeJSON describes a change; the logs of its tasks are for root.
+func changeJSON(ch *state.Change, root bool) client.Change {
+	out := client.Change{
+		ID: ch.ID(), Kind: ch.Kind(), Summary: ch.Summary(), Status: string(ch.Status()), Ready: ch.Ready(),
+		SpawnTime: ch.SpawnTime(), ReadyTime: optionalTime(ch.ReadyTime()),
+	}
+	if err := ch.Err(); err != nil {
+		out.Err = err.Error()
+	}
+	for _, t := range ch.Tasks() {
+		p := t.Progress()
+		task := client.Task{
+			ID: t.ID(), Kind: t.Kind(), Summary: t.Summary(), Status: string(t.Status()),
+			Progress:  client.Progress{Label: p.Label, Done: int64(p.Done), Total: int64(p.Total)},
+			SpawnTime: t.SpawnTime(), ReadyTime: optionalTime(t.ReadyTime()),
+		}
+		if root {
+			task.Log = t.LogLines()
+		}
+		out.Tasks = append(out.Tasks, task)
+	}
+	data := ch.Data()
+	for _, key := range publicData {
+		if v, ok := data[key]; ok {
+			if out.Data == nil {
+				out.Data = map[string]json.RawMessage{}
+			}
+			out.Data[key] = v
+		}
+	}
+	completeNames(&out)
+	out.Seen = fingerprint(out)
+	return out
+}
+
+// completeNames gives a change about one snap both spellings of its name:
+// clients of different age want one or the other.
+func completeNames(ch *client.Change) {
+	names := ch.SnapNames()
+	if len(names) == 0 {
+		return
+	}
+	if ch.Data["snap-names"] == nil {
+		ch.Data["snap-names"], _ = json.Marshal(names) // strings cannot fail
+	}
+	if ch.Data["snap-name"] == nil && len(names) == 1 {
+		ch.Data["snap-name"], _ = json.Marshal(names[0])
+	}
+}
+
+// fingerprint names a state of a change.
+func fingerprint(ch client.Change) string {
+	h := fnv.New64a()
+	if err := json.NewEncoder(h).Encode(ch); err != nil {
+		return ""
+	}
+	return strconv.FormatUint(h.Sum64(), 16)
+}
+
+// change looks a change up, nil if there is none.
+func (c *call) change(id string) (*client.Change, error) {
+	var out *client.Change
+	err := c.d.backend.State().View(func(tx *state.Tx) error {
+		if ch := tx.Change(id); ch != nil {
+			j := changeJSON(ch, c.root())
+			out = &j
+		}
+		return nil
+	})
+	return out, err
+}
+
+func getChange(c *call) *response {
+	ch, err := c.change(c.PathValue("id"))
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	if ch == nil {
+		return noChange(c.PathValue("id"))
+	}
+	return sync200(ch)
+}
+
+func getChanges(c *call) *response {
+	q := c.URL.Query()
+	sel := q.Get("select")
+	switch sel {
+	case "":
+		sel = client.ChangesInProgress
+	case client.ChangesAll, client.ChangesInProgress, client.ChangesReady:
+	default:
+		return badRequest("select should be one of: all,in-progress,ready")
+	}
+	wanted := q.Get("for")
+	out := []client.Change{}
+	err := c.d.backend.State().View(func(tx *state.Tx) error {
+		for _, ch := range tx.Changes() {
+			if sel != client.ChangesAll && ch.Ready() != (sel == client.ChangesReady) {
+				continue
+			}
+			j := changeJSON(ch, c.root())
+			if wanted == "" || slices.Contains(j.SnapNames(), wanted) {
+				out = append(out, j)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	return sync200(out)
+}
+
+// waitChange answers once the change is not as the client has "seen" it, or
+// after "timeout" as it is.
+func waitChange(c *call) *response {
+	id, q := c.PathValue("id"), c.URL.Query()
+	timeout := 10 * time.Second
+	if s := q.Get("timeout"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return badRequest("cannot use timeout %q: want a duration such as 10s", s)
+		}
+		timeout = min(d, longestWait)
+	}
+
+	event := make(chan struct{}, 1)
+	remove := c.d.backend.State().AddChangeWatcher(func(changed string) {
+		if changed == id {
+			select {
+			case event <- struct{}{}:
+			default:
+			}
+		}
+	})
+	defer remove()
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for over := false; ; {
+		ch, err := c.change(id)
+		switch {
+		case err != nil:
+			return failureOr(err, http.StatusInternalServerError)
+		case ch == nil:
+			return noChange(id)
+		case over, ch.Ready, ch.Seen != q.Get("seen"):
+			return sync200(ch)
+		}
+		select {
+		case <-event:
+		case <-tick.C:
+		case <-deadline.C:
+			over = true
+		case <-c.d.stopping:
+			over = true
+		case <-c.Context().Done():
+			over = true
+		}
+	}
+}
+
+// postChange aborts a change.
+func postChange(c *call) *response {
+	var r struct {
+		Action string `json:"action"`
+	}
+	if resp := decodeBody(c, &r); resp != nil {
+		return resp
+	}
+	if r.Action != "abort" {
+		return badRequest("change action %q is unsupported", r.Action)
+	}
+	id := c.PathValue("id")
+	ch, err := c.change(id)
+	switch {
+	case err != nil:
+		return failureOr(err, http.StatusInternalServerError)
+	case ch == nil:
+		return noChange(id)
+	case ch.Ready:
+		return badRequest("cannot abort change %s with nothing pending", id)
+	}
+	if err := c.d.backend.Abort(id); err != nil {
+		return failure(err)
+	}
+	return getChange(c)
+}
+
+// getDebug answers the aspect "change-timings".
+func getDebug(c *call) *response {
+	q := c.URL.Query()
+	if aspect := q.Get("aspect"); aspect != "change-timings" {
+		return badRequest("unknown debug aspect %q", aspect)
+	}
+	id := q.Get("change-id")
+	if id == "" {
+		return badRequest("cannot find timings: no change-id")
+	}
+	var out []client.Timing
+	err := c.d.backend.State().View(func(tx *state.Tx) error {
+		ch := tx.Change(id)
+		if ch == nil {
+			return nil
+		}
+		end := ch.ReadyTime()
+		if end.IsZero() {
+			end = time.Now()
+		}
+		t := client.Timing{ChangeID: id, Total: end.Sub(ch.SpawnTime()), Tasks: map[string]client.TaskTiming{}}
+		for _, task := range ch.Tasks() {
+			t.Tasks[task.ID()] = client.TaskTiming{
+				Status: string(task.Status()), Kind: task.Kind(), Summary: task.Summary(),
+				DoingTime: task.DoingTime(), UndoingTime: task.UndoingTime(),
+			}
+		}
+		out = append(out, t)
+		return nil
+	})
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	if len(out) == 0 {
+		return noChange(id)
+	}
+	return sync200(out)
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"endured/client"
+	"endured/overlord/lifecycle"
+	"endured/overlord/recipes"
+	"endured/overlord/snapstate"
+	"endured/snap"
+)
+
+// commaList reads a query parameter of names.
+func commaList(s string) []string {
+	var out []string
+	for _, n := range strings.Split(s, ",") {
+		if n = strings.TrimSpace(n); n != "" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// getSnaps lists snaps. Names of snaps that are not installed are passed over.
+func getSnaps(c *call) *response {
+	q := c.URL.Query()
+	all := false
+	switch sel := q.Get("select"); sel {
+	case "", "enabled":
+	case "all":
+		all = true
+	default:
+		return badRequest("invalid select parameter: %q", sel)
+	}
+	views, err := c.snaps(commaList(q.Get("snaps")), all)
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	out := []client.Snap{}
+	for _, v := range views {
+		if q.Get("select") == "enabled" && !v.Current {
+			continue
+		}
+		out = append(out, snapJSON(c, v))
+	}
+	return sync200(out)
+}
+
+// snaps asks the backend for snaps, leaving out what is not installed.
+func (c *call) snaps(names []string, all bool) ([]recipes.SnapView, error) {
+	if len(names) == 0 {
+		return c.d.backend.Snaps(c.Context(), nil, all)
+	}
+	var out []recipes.SnapView
+	for _, n := range names {
+		views, err := c.d.backend.Snaps(c.Context(), []string{n}, all)
+		var missing *snapstate.NotInstalledError
+		if errors.As(err, &missing) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, views...)
+	}
+	return out, nil
+}
+
+func getSnap(c *call) *response {
+	name := c.PathValue("name")
+	views, err := c.snaps([]string{name}, false)
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	if len(views) == 0 {
+		return notFound(name, "snap not installed")
+	}
+	out := snapJSON(c, views[0])
+	services, err := c.d.backend.ServiceViews(c.Context(), []string{name})
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	for _, s := range services {
+		for i := range out.Apps {
+			if out.Apps[i].Name == s.App {
+				out.Apps[i] = serviceJSON(c, s)
+			}
+		}
+	}
+	return sync200(out)
+}
+
+// postSnaps installs an uploaded file, or acts on several snaps.
+func postSnaps(c *call) *response {
+	contentType, params, err := mime.ParseMediaType(c.Header.Get("Content-Type"))
+	if err == nil && contentType == "multipart/form-data" {
+		return postUpload(c, params["boundary"])
+	}
+	var r client.SnapRequest
+	if resp := decodeBody(c, &r); resp != nil {
+		return resp
+	}
+	switch {
+	case r.Action == "install" && r.DryRun:
+		return planInstall(c, r)
+	case r.Action == "remove":
+		if len(r.Snaps) == 0 {
+			return badRequest("cannot remove: no snap named")
+		}
+		return remove(c, r.Snaps, r)
+	case r.DryRun:
+		return badRequest("cannot plan %q: a dry run knows install, revert and remove", r.Action)
+	case r.Action == "install":
+		return noStore("install", r.Snaps)
+	case r.Action == "refresh":
+		return refreshMany(c, r)
+	}
+	if knownAction(r.Action) {
+		return badRequest("unsupported multi-snap operation %q", r.Action)
+	}
+	return badRequest("unknown action %s", r.Action)
+}
+
+// postSnap acts on one snap.
+func postSnap(c *call) *response {
+	name := c.PathValue("name")
+	var r client.SnapRequest
+	if resp := decodeBody(c, &r); resp != nil {
+		return resp
+	}
+	if r.DryRun && r.Action != "revert" && r.Action != "remove" {
+		return badRequest("cannot plan %q: a dry run knows install of a file, revert and remove", r.Action)
+	}
+	switch r.Action {
+	case "revert":
+		return revert(c, name, r)
+	case "remove":
+		return remove(c, []string{name}, r)
+	case "enable":
+		return async(c.d.backend.Enable(c.Context(), name))
+	case "disable":
+		return async(c.d.backend.Disable(c.Context(), name))
+	case "install":
+		return noStore("install", []string{name})
+	case "refresh":
+		return refresh(c, name)
+	}
+	if knownAction(r.Action) {
+		return badRequest("cannot %s snap %q: this version cannot do that yet", r.Action, name)
+	}
+	return badRequest("unknown action %s", r.Action)
+}
+
+// knownAction tells actions that snapd has from nonsense.
+func knownAction(a string) bool {
+	switch a {
+	case "install", "refresh", "remove", "revert", "enable", "disable",
+		"switch", "hold", "unhold", "try", "snapshot":
+		return true
+	}
+	return false
+}
+
+func noStore(verb string, names []string) *response {
+	return badRequest("cannot %s %s: there is no store yet, install from a file: snap install --dangerous ./NAME_*.snap",
+		verb, strings.Join(names, ", "))
+}
+
+// refresh explains what to do instead: every snap is local as long as there is
+// no store.
+func refresh(c *call, name string) *response {
+	views, err := c.d.backend.Snaps(c.Context(), []string{name}, false)
+	if err != nil {
+		return failure(err)
+	}
+	if len(views) == 0 {
+		return failure(&snapstate.NotInstalledError{Snap: name})
+	}
+	return badRequest("cannot refresh %q: it was installed from a local file, refresh it from another one: snap install --dangerous ./%s_*.snap", name, name)
+}
+
+func refreshMany(c *call, r client.SnapRequest) *response {
+	if len(r.Snaps) > 0 {
+		return refresh(c, r.Snaps[0])
+	}
+	return badRequest("cannot refresh: there is no store yet, refresh a snap from a file: snap install --dangerous ./NAME_*.snap")
+}
+
+// revision reads an optional revision.
+func revision(s string) (snap.Revision, *response) {
+	if s == "" || s == "unset" {
+		return 0, nil
+	}
+	rev, err := snap.ParseRevision(s)
+	if err != nil {
+		return 0, badRequest("%v", err)
+	}
+	return rev, nil
+}
+
+// plans answers a dry run.
+func plans(list []*lifecycle.Plan, err error) *response {
+	if err != nil {
+		return failure(err)
+	}
+	resp := sync200(map[string]any{"plans": list})
+	resp.harmless = true
+	return resp
+}
+
+func onePlan(p *lifecycle.Plan, err error) *response { return plans([]*lifecycle.Plan{p}, err) }
+
+func revert(c *call, name string, r client.SnapRequest) *response {
+	rev, resp := revision(r.Revision)
+	if resp != nil {
+		return resp
+	}
+	if r.DryRun {
+		return onePlan(c.d.backend.PlanRevert(c.Context(), name, rev))
+	}
+	return async(c.d.backend.Revert(c.Context(), name, rev))
+}
+
+func remove(c *call, names []string, r client.SnapRequest) *response {
+	rev, resp := revision(r.Revision)
+	if resp != nil {
+		return resp
+	}
+	if !rev.Unset() && len(names) != 1 {
+		return badRequest("cannot remove a revision of several snaps")
+	}
+	o := recipes.RemoveOptions{Purge: r.Purge, Terminate: r.Terminate, Revision: rev}
+	if r.DryRun {
+		return plans(c.d.backend.PlanRemove(c.Context(), names, o))
+	}
+	return async(c.d.backend.Remove(c.Context(), names, o))
+}
+
+// installOptions checks how a file is to be installed.
+func installOptions(o client.InstallOptions, name string) (recipes.InstallOptions, *response) {
+	modes := 0
+	for _, set := range []bool{o.DevMode, o.Classic, o.JailMode} {
+		if set {
+			modes++
+		}
+	}
+	if modes > 1 {
+		return recipes.InstallOptions{}, badRequest("cannot use devmode, classic and jailmode flags together")
+	}
+	if !o.Dangerous && !o.DevMode {
+		return recipes.InstallOptions{}, badRequest("cannot find signatures with metadata for snap %q", name)
+	}
+	return recipes.InstallOptions{Name: name, Flags: snapstate.Flags{
+		Dangerous: o.Dangerous, DevMode: o.DevMode, Classic: o.Classic, JailMode: o.JailMode,
+	}}, nil
+}
+
+func planInstall(c *call, r client.SnapRequest) *response {
+	if len(r.Snaps) > 0 {
+		return noStore("install", r.Snaps)
+	}
+	if !filepath.IsAbs(r.Path) {
+		return badRequest("cannot plan install: want the absolute path of a file, got %q", r.Path)
+	}
+	o, resp := installOptions(r.InstallOptions, r.Path)
+	if resp != nil {
+		return resp
+	}
+	p, err := c.d.backend.PlanInstallFile(c.Context(), filepath.Clean(r.Path), o)
+	if err != nil {
+		return failure(fmt.Errorf("cannot plan install: %w", err))
+	}
+	return onePlan(p, nil)
+}

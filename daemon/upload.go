@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+
+	"endured/client"
+)
+
+const (
+	maxField  = 16 << 10 // bytes of one form field
+	maxFields = 32
+)
+
+// upload is a form with a file, the file being spooled.
+type upload struct {
+	fields map[string]string
+	path   string // of the spooled file, "" if there was none
+	name   string // of the file as it was sent
+}
+
+// discard removes the spooled file, if nobody took it over.
+func (u *upload) discard() {
+	if u.path != "" {
+		os.Remove(u.path)
+	}
+}
+
+// postUpload installs a file that is sent in a form.
+func postUpload(c *call, boundary string) *response {
+	if boundary == "" {
+		return badRequest("cannot read POST form: no boundary")
+	}
+	u := &upload{fields: map[string]string{}}
+	resp := u.read(c, multipart.NewReader(c.Body, boundary))
+	if resp == nil {
+		resp = u.install(c)
+	}
+	if resp.typ == "error" {
+		u.discard()
+		// A client that still sends would not read the answer.
+		_, _ = io.Copy(io.Discard, c.Body)
+	}
+	return resp
+}
+
+// read takes the form in: the fields, and the file to the spool.
+func (u *upload) read(c *call, form *multipart.Reader) *response {
+	for n := 0; ; n++ {
+		part, err := form.NextPart()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return badRequest("cannot read POST form: %v", err)
+		}
+		if n >= maxFields {
+			return badRequest("cannot read POST form: more than %d fields", maxFields)
+		}
+		if part.FormName() != "snap" {
+			raw, err := io.ReadAll(io.LimitReader(part, maxField+1))
+			if err != nil || len(raw) > maxField {
+				return badRequest("cannot read POST form: field %q is too long or cut off", part.FormName())
+			}
+			u.fields[part.FormName()] = string(raw)
+			continue
+		}
+		if u.path != "" {
+			return badRequest("cannot install several files in one request: install them one after the other")
+		}
+		// What can be refused without the file is refused before it is stored.
+		if action := u.fields["action"]; action != "" && action != "install" {
+			return badAction(action)
+		}
+		if resp := u.spool(c, part); resp != nil {
+			return resp
+		}
+	}
+}
+
+func badAction(action string) *response {
+	if knownAction(action) {
+		return badRequest("cannot %s: this version cannot do that yet", action)
+	}
+	return badRequest("unknown action %s", action)
+}
+
+// spool stores the file beside the installed ones, where it can be renamed.
+func (u *upload) spool(c *call, part *multipart.Part) *response {
+	f, err := os.CreateTemp(c.d.options.Dirs.Blobs(), ".local-install-*")
+	if err != nil {
+		return failureOr(fmt.Errorf("cannot store the snap: %w", err), http.StatusInternalServerError)
+	}
+	u.path, u.name = f.Name(), part.FileName()
+	src := &readError{Reader: part}
+	_, err = io.Copy(f, src)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	switch {
+	case src.err != nil:
+		return badRequest("cannot read the snap: the upload was cut off: %v", src.err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return failure(fmt.Errorf("cannot store the snap in %s: %w", c.d.options.Dirs.Blobs(), errors.Unwrap(err)))
+	case err != nil:
+		return failureOr(fmt.Errorf("cannot store the snap: %w", err), http.StatusInternalServerError)
+	}
+	return nil
+}
+
+// readError remembers that it was the reader that failed.
+type readError struct {
+	io.Reader
+	err error
+}
+
+func (r *readError) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// install starts the installation of what was read.
+func (u *upload) install(c *call) *response {
+	action, hasFile := u.fields["action"], u.path != ""
+	switch {
+	case action != "" && action != "install":
+		return badAction(action)
+	case u.fields["dry-run"] != "":
+		return badRequest("cannot plan the installation of an upload: name the file by its path")
+	case u.fields["name"] != "":
+		return badRequest("cannot install under another name: parallel instances are not supported yet")
+	case !hasFile:
+		return badRequest(`cannot find "snap" file field in provided multipart/form-data payload`)
+	}
+	var o client.InstallOptions
+	for field, set := range map[string]*bool{
+		"dangerous": &o.Dangerous, "devmode": &o.DevMode, "classic": &o.Classic, "jailmode": &o.JailMode,
+	} {
+		switch v := strings.ToLower(u.fields[field]); v {
+		case "true":
+			*set = true
+		case "", "false":
+		default:
+			return badRequest("cannot read POST form: %s is %q, want true or false", field, v)
+		}
+	}
+	name := u.fields["snap-path"]
+	if name == "" {
+		name = u.name
+	}
+	options, resp := installOptions(o, name)
+	if resp != nil {
+		return resp
+	}
+	return async(c.d.backend.InstallFile(c.Context(), u.path, options))
+}
