@@ -36,7 +36,13 @@ const usage = `usage: device VERB …
   list                one line per device
   clean [--all]       remove what dead runs left: devices, cgroups, directories
 
-Devices live in $DEVICE_DIR, by default /run/endured-devices.
+Inside, /srv/endured is a copy-on-write view of the project, /srv/host a directory shared with the host, and
+/var/snap and /var/lib/snapd lie on ext4. An overlay is a tree such as "make install DESTDIR=…" leaves, copied over
+the root at every start that names it.
+
+$DEVICE_DIR       where devices live, by default /run/endured-devices
+$DEVICE_OWNER     default for --owner: clean removes devices whose owner is gone
+$DEVICE_OVERLAYS  overlays for every start, separated by colons
 `
 
 // exitError carries the exit code of a program that ran inside a device.

@@ -61,6 +61,12 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	if o.owner == 0 {
 		o.owner, _ = strconv.Atoi(os.Getenv("DEVICE_OWNER"))
 	}
+	o.overlays = append(filepath.SplitList(os.Getenv("DEVICE_OVERLAYS")), o.overlays...)
+	for i, dir := range o.overlays {
+		if o.overlays[i], err = filepath.Abs(dir); err != nil {
+			return fmt.Errorf("cannot use the overlay %s: %w", dir, err)
+		}
+	}
 	unlock, err := h.lock(ctx, name)
 	if err != nil {
 		return err

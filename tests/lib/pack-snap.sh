@@ -12,11 +12,11 @@
 #   file:PATH=SIZE   adds a file of random bytes, such as file:blob=10M
 #   copy:PATH=FILE   adds a copy of FILE
 #
-# OUT is the .snap to write. The fixture is $FIXTURE, else build/fixture of the project.
+# OUT is the .snap to write. The fixture is $FIXTURE, else bin/fixture of the project.
 set -euo pipefail
 
 lib=$(cd "$(dirname "$0")" && pwd)
-fixture=${FIXTURE:-$lib/../../build/fixture}
+fixture=${FIXTURE:-$lib/../../bin/fixture}
 if [ $# -lt 3 ] || [ ! -d "$lib/snaps/$1" ]; then
 	echo "usage: pack-snap.sh NAME VERSION OUT [EDIT]…, NAME one of: $(cd "$lib/snaps" && echo *)" >&2
 	exit 1

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command run executes the project's spread-format suites on private devices.
+//
+// It reads the same spread.yaml and task.yaml files as upstream spread, which
+// cannot be had from the registries. Each worker boots a device, runs the
+// project's prepare once in it, then suites and tasks as spread does. Two
+// variables of a suite or task mean something more here, and nothing to spread:
+//
+//	HOST_SIDE: 1     its scripts run on the host, with $DEVICE (the device
+//	                 program), $DEVICE_NAME (the first letters of the names it
+//	                 may use), $TASK_DIR and $PROJECT
+//	FRESH_DEVICE: 1  it gets a device that nothing ran in before
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	good, err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "run: %v\n", err)
+	}
+	if !good || err != nil {
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	list, verbose, keep bool
+	workers, repeat     int
+	backend, overlay    string
+	filters             []string
+}
+
+func parse(args []string) (*options, error) {
+	o := new(options)
+	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f.BoolVar(&o.list, "list", false, "list the jobs and exit")
+	f.BoolVar(&o.verbose, "v", false, "show the output of every job")
+	f.BoolVar(&o.keep, "keep", false, "leave the device of a failed job running")
+	f.IntVar(&o.workers, "j", 2, "number of workers")
+	f.IntVar(&o.repeat, "repeat", 1, "run each job this often")
+	f.StringVar(&o.backend, "backend", "device", "backend of spread.yaml whose systems are used")
+	f.StringVar(&o.overlay, "overlay", "", "tree that is copied over the root of each device (default build/stage, if it is there)")
+	f.Usage = func() {
+		fmt.Fprintln(f.Output(), "usage: run [FLAG]… [FILTER]…\n\nA FILTER is a task's name, the beginning of one, or a pattern.")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	o.filters = f.Args()
+	if o.workers < 1 || o.repeat < 1 {
+		return nil, fmt.Errorf("cannot work with %d workers and %d repetitions", o.workers, o.repeat)
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string) (good bool, err error) {
+	o, err := parse(args)
+	if err == flag.ErrHelp {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	root, err := projectRoot()
+	if err != nil {
+		return false, err
+	}
+	all, err := readJobs(root, o.backend)
+	if err != nil {
+		return false, err
+	}
+	jobs := choose(all, o.filters)
+	if o.list {
+		for _, j := range jobs {
+			fmt.Println(j.name)
+		}
+		return true, nil
+	}
+	r := &runner{root: root, keep: o.keep, verbose: o.verbose, report: &report{verbose: o.verbose}}
+	for n := range o.repeat {
+		for _, j := range jobs {
+			c := *j
+			if o.repeat > 1 {
+				c.name += "#" + strconv.Itoa(n+1)
+			}
+			r.jobs = append(r.jobs, &c)
+		}
+	}
+	if err := r.furnish(ctx, o); err != nil {
+		return false, err
+	}
+	var group sync.WaitGroup
+	for id := range min(o.workers, len(r.jobs)) {
+		w := &worker{runner: r, id: id + 1}
+		group.Go(func() { w.work(ctx) })
+	}
+	group.Wait()
+	good = r.report.finish()
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("cannot go on: interrupted")
+	}
+	return good, nil
+}
+
+// choose returns the jobs that a filter takes, or without filters all that are not manual.
+func choose(all []*job, filters []string) []*job {
+	return slices.DeleteFunc(all, func(j *job) bool {
+		if len(filters) == 0 {
+			return j.task.Manual || j.suite.Manual
+		}
+		return !slices.ContainsFunc(filters, j.matches)
+	})
+}
+
+// projectRoot is the directory at or above the current one that has spread.yaml.
+func projectRoot() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "spread.yaml")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", fmt.Errorf("cannot find spread.yaml in %s or above", start)
+		}
+	}
+}
+
+// furnish builds what the jobs need, sets what the device program reads, and removes what killed runs left.
+func (r *runner) furnish(ctx context.Context, o *options) error {
+	bin := filepath.Join(r.root, "bin")
+	r.program = filepath.Join(bin, "device")
+	r.logs = filepath.Join(r.root, "build", "logs")
+	if err := os.RemoveAll(r.logs); err != nil {
+		return fmt.Errorf("cannot remove old logs: %w", err)
+	}
+	if err := os.MkdirAll(r.logs, 0755); err != nil {
+		return fmt.Errorf("cannot make the directory of logs: %w", err)
+	}
+	for name, pkg := range map[string]string{"device": "./tests/device", "fixture": "./tests/lib/fixture"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, name), pkg)
+		cmd.Dir = r.root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot build %s: %w\n%s", name, err, out)
+		}
+	}
+	os.Setenv("DEVICE_OWNER", strconv.Itoa(os.Getpid()))
+	stage := filepath.Join(r.root, "build", "stage")
+	if _, err := os.Stat(stage); o.overlay == "" && err == nil {
+		o.overlay = stage
+	}
+	if o.overlay != "" {
+		overlay, err := filepath.Abs(o.overlay)
+		if err != nil {
+			return err
+		}
+		os.Setenv("DEVICE_OVERLAYS", overlay)
+	}
+	cmd := exec.CommandContext(ctx, r.program, "clean")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cannot clean up after an earlier run: %w", err)
+	}
+	return nil
+}

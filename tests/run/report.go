@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// tailLines is how much of a failed job's output is shown.
+const tailLines = 100
+
+// report prints a line per job as it ends, and counts.
+type report struct {
+	verbose bool
+
+	mu           sync.Mutex
+	good, bad    int
+	failedByName []string
+}
+
+func (r *report) passed(j *job, took time.Duration, log string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.good++
+	fmt.Printf("ok    %6.2fs  %s\n", took.Seconds(), j.name)
+	if r.verbose {
+		data, _ := os.ReadFile(log)
+		os.Stdout.Write(data)
+	}
+}
+
+func (r *report) failed(j *job, took time.Duration, log, about string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bad++
+	r.failedByName = append(r.failedByName, j.name)
+	fmt.Printf("FAIL  %6.2fs  %s\n      %s\n", took.Seconds(), j.name, strings.ReplaceAll(err.Error(), "\n", "\n      "))
+	data, _ := os.ReadFile(log)
+	if !r.verbose {
+		data = lastLines(data, tailLines)
+	}
+	if len(data) != 0 {
+		fmt.Printf("----- output (%s)\n%s", log, data)
+	}
+	if about != "" {
+		fmt.Print("----- debug\n" + strings.TrimSuffix(about, "\n") + "\n")
+	}
+	fmt.Println("-----")
+}
+
+func lastLines(data []byte, n int) []byte {
+	at := len(data)
+	for i := 0; i <= n && at > 0; i++ {
+		at = bytes.LastIndexByte(data[:at], '\n')
+	}
+	return data[max(at+1, 0):]
+}
+
+// finish prints the last lines and returns whether all is well: something ran and nothing failed.
+func (r *report) finish() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range r.failedByName {
+		fmt.Println("failed:", name)
+	}
+	fmt.Printf("%d passed, %d failed\n", r.good, r.bad)
+	return r.bad == 0 && r.good != 0
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// runner is one call of the program: the jobs, and how to run them.
+type runner struct {
+	root    string // of the project
+	program string // device
+	logs    string
+	keep    bool
+	verbose bool
+	report  *report
+
+	mu   sync.Mutex
+	jobs []*job
+}
+
+// next takes the next job from the queue, one of the given suite if there is one: its preparation is done already.
+func (r *runner) next(s *suite) *job {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.jobs) == 0 {
+		return nil
+	}
+	at := 0
+	for i, j := range r.jobs {
+		if j.suite == s && j.priority() >= r.jobs[0].priority() {
+			at = i
+			break
+		}
+	}
+	j := r.jobs[at]
+	r.jobs = append(r.jobs[:at:at], r.jobs[at+1:]...)
+	return j
+}
+
+// worker runs jobs one after the other, in a device that it boots when it needs one.
+type worker struct {
+	*runner
+	id     int
+	boots  int
+	device *deviceMachine
+	last   *job // whose suite the device is prepared for; nil before any
+}
+
+func (w *worker) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		var s *suite
+		if w.last != nil {
+			s = w.last.suite
+		}
+		j := w.next(s)
+		if j == nil {
+			break
+		}
+		w.runJob(ctx, j)
+	}
+	w.discard()
+}
+
+func (w *worker) discard() {
+	if w.device != nil {
+		w.device.stop()
+	}
+	w.device, w.last = nil, nil
+}
+
+func (w *worker) runJob(ctx context.Context, j *job) {
+	start := time.Now()
+	path := filepath.Join(w.logs, strings.NewReplacer("/", "-", ":", "-").Replace(j.name)+".log")
+	log, err := os.Create(path)
+	if err != nil {
+		w.report.failed(j, time.Since(start), path, "", err)
+		return
+	}
+	defer log.Close()
+	var m machine
+	if j.onHost() {
+		m, err = w.hostFor(j)
+	} else {
+		m, err = w.deviceFor(ctx, j, log)
+	}
+	if err != nil {
+		w.discard()
+		w.report.failed(j, time.Since(start), path, "", err)
+		return
+	}
+	var about strings.Builder
+	err = w.runParts(ctx, m, j, log, append(j.prepareParts(), parts("execute", j.task.Execute)...))
+	if err != nil && ctx.Err() == nil {
+		w.debug(ctx, m, j, path, &about)
+	}
+	if e := w.runAll(ctx, m, j, log, j.restoreParts()); e != nil {
+		err = errors.Join(err, e)
+	}
+	if !w.keep || err == nil {
+		m.sweep()
+	}
+	switch {
+	case err != nil:
+		w.report.failed(j, time.Since(start), path, about.String(), err)
+		if w.keep && w.device != nil && m == machine(w.device) {
+			fmt.Printf("      kept: %s shell %s\n", w.program, w.device.name)
+			w.device, w.last = nil, nil
+		}
+	default:
+		w.report.passed(j, time.Since(start), path)
+	}
+	// After a failure nobody knows what state the device is in.
+	if m == machine(w.device) && (err != nil || j.fresh()) {
+		w.discard()
+	}
+}
+
+func (w *worker) hostFor(j *job) (machine, error) {
+	w.boots++
+	dir, err := os.MkdirTemp("", "endured-task-")
+	if err != nil {
+		return nil, err
+	}
+	return &hostMachine{
+		program: w.program, project: w.root, dir: dir,
+		prefix: fmt.Sprintf("run%d-%d-%d", os.Getpid(), w.id, w.boots),
+	}, nil
+}
+
+// deviceFor returns the device with project and suite prepared, booting a new one if need be.
+func (w *worker) deviceFor(ctx context.Context, j *job, log *os.File) (machine, error) {
+	if j.fresh() {
+		w.discard()
+	}
+	if w.device != nil && w.last != nil && w.last.suite != j.suite {
+		old := w.last
+		if err := w.runAll(ctx, w.device, old, log, parts("restore", old.suite.Restore)); err != nil {
+			fmt.Fprintf(log, "suite restore failed, taking a new device: %v\n", err)
+			w.discard()
+		}
+		w.last = nil
+	}
+	if w.device == nil {
+		w.boots++
+		name := fmt.Sprintf("run%d-%d-%d", os.Getpid(), w.id, w.boots)
+		d, err := bootDevice(ctx, w.program, name, j.project.Path)
+		if err != nil {
+			return nil, err
+		}
+		w.device = d
+		if err := w.runParts(ctx, d, j, log, parts("project prepare", j.project.Prepare, j.backend.Prepare)); err != nil {
+			return nil, err
+		}
+	}
+	if w.last == nil {
+		if err := w.runParts(ctx, w.device, j, log, parts("suite prepare", j.suite.Prepare)); err != nil {
+			return nil, err
+		}
+	}
+	w.last = j
+	return w.device, nil
+}
+
+// runParts runs scripts until one fails.
+func (w *worker) runParts(ctx context.Context, m machine, j *job, log io.Writer, list []part) error {
+	for _, p := range list {
+		if err := w.runPart(ctx, m, j, log, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runAll runs every script, whatever becomes of those before.
+func (w *worker) runAll(ctx context.Context, m machine, j *job, log io.Writer, list []part) error {
+	var errs []error
+	for _, p := range list {
+		errs = append(errs, w.runPart(ctx, m, j, log, p))
+	}
+	return errors.Join(errs...)
+}
+
+func (w *worker) runPart(ctx context.Context, m machine, j *job, log io.Writer, p part) error {
+	fmt.Fprintf(log, "=== %s\n", p.what)
+	late := fmt.Errorf("killed after %v", j.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, j.timeout, late)
+	defer cancel()
+	for reboots := 0; ; reboots++ {
+		extra := append(m.env(), variable{Name: "SPREAD_REBOOT", Value: fmt.Sprint(reboots)})
+		err := m.run(ctx, j.script(m.root(), p.text, extra), log)
+		var exit *exec.ExitError
+		if err == nil {
+			return nil
+		}
+		if !errors.As(err, &exit) || exit.ExitCode() != rebootStatus || reboots == 20 {
+			return fmt.Errorf("%s: %w", p.what, err)
+		}
+		fmt.Fprintf(log, "=== reboot %d\n", reboots+1)
+		if err := m.reboot(ctx, log); err != nil {
+			return fmt.Errorf("%s: %w", p.what, err)
+		}
+	}
+}
+
+// debug collects what may explain a failure.
+func (w *worker) debug(ctx context.Context, m machine, j *job, path string, about *strings.Builder) {
+	list := j.debugParts()
+	if !j.onHost() {
+		list = append(parts("journal of snapd", "journalctl --no-pager -o short-precise -n 60 -u snapd"), list...)
+	}
+	for _, p := range list {
+		out, err := os.Create(path + ".debug")
+		if err != nil {
+			return
+		}
+		bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err = w.runPart(bounded, m, j, out, p)
+		cancel()
+		out.Close()
+		data, _ := os.ReadFile(path + ".debug")
+		fmt.Fprintf(about, "%s", data)
+		if err != nil {
+			fmt.Fprintf(about, "(%v)\n", err)
+		}
+	}
+	os.Remove(path + ".debug")
+}
