@@ -52,8 +52,8 @@ func ServiceEnv(app *snap.App, o Options) ([]snap.EnvVar, error) {
 
 // Env returns what a program of a snap finds in its environment besides what
 // it inherits: see ServiceEnv. A later entry that repeats a name has replaced
-// the earlier one in place. app may be nil. A classic snap keeps the HOME,
-// PATH and XDG_RUNTIME_DIR of u.Environ.
+// the earlier one in place. app may be nil. A classic snap has the user's own
+// HOME, and keeps PATH and XDG_RUNTIME_DIR of u.Environ.
 func Env(info *snap.Info, app *snap.App, u User, o Options) []snap.EnvVar {
 	e := &environment{inherited: map[string]string{}, at: map[string]int{}}
 	for _, kv := range u.Environ {
@@ -82,9 +82,14 @@ func Env(info *snap.Info, app *snap.App, u User, o Options) []snap.EnvVar {
 	} {
 		e.set(v.Name, v.Value)
 	}
-	e.setOrKeep(info, "HOME", filepath.Join(userData, rev.String()))
-	e.setOrKeep(info, "PATH", servicePath)
-	e.setOrKeep(info, "XDG_RUNTIME_DIR", fmt.Sprintf("/run/user/%d/snap.%s", u.UID, name))
+	if info.Confinement == "classic" {
+		e.setDefault("HOME", u.Home)
+		e.setDefault("PATH", servicePath)
+	} else {
+		e.set("HOME", filepath.Join(userData, rev.String()))
+		e.set("PATH", servicePath)
+		e.set("XDG_RUNTIME_DIR", fmt.Sprintf("/run/user/%d/snap.%s", u.UID, name))
+	}
 	for _, v := range info.Environment {
 		e.set(v.Name, os.Expand(v.Value, e.lookup))
 	}
@@ -112,12 +117,11 @@ func (e *environment) set(name, value string) {
 	e.vars = append(e.vars, snap.EnvVar{Name: name, Value: value})
 }
 
-// setOrKeep sets a variable, unless the snap is classic and one is inherited.
-func (e *environment) setOrKeep(info *snap.Info, name, value string) {
-	if _, ok := e.inherited[name]; ok && info.Confinement == "classic" {
-		return
+// setDefault sets a variable that is not inherited.
+func (e *environment) setDefault(name, value string) {
+	if _, ok := e.inherited[name]; !ok {
+		e.set(name, value)
 	}
-	e.set(name, value)
 }
 
 func (e *environment) lookup(name string) string {

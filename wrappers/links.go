@@ -39,6 +39,11 @@ func makeLink(l Link, o Options) error {
 	if err != nil {
 		return err
 	}
+	if strings.HasPrefix(l.Base, "/run/") { // nothing else makes it on a host where root never logs in
+		if err := os.MkdirAll(o.Dirs.Under(l.Base), 0o700); err != nil {
+			return err
+		}
+	}
 	dir, err := unix.Open(o.Dirs.Under(l.Base), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: l.Base, Err: err}

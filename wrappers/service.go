@@ -55,7 +55,6 @@ func unitOptions(app *snap.App) []systemd.Option {
 		opt("Requires", mount),
 		opt("Wants", "network.target"),
 		opt("After", mount+" network.target "+GateUnit(info.Name)),
-		opt("ConditionPathExists", "!"+system().SwitchMark(info.Name)),
 	}
 	if units := unitsOf(info, app.After); units != "" {
 		opts = append(opts, opt("After", units))
@@ -63,7 +62,7 @@ func unitOptions(app *snap.App) []systemd.Option {
 	if units := unitsOf(info, app.Before); units != "" {
 		opts = append(opts, opt("Before", units))
 	}
-	return opts
+	return append(opts, opt("ConditionPathExists", "!"+system().SwitchMark(info.Name)))
 }
 
 func unitsOf(info *snap.Info, apps []string) string {
@@ -97,9 +96,9 @@ func serviceSection(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) 
 	opts = append(opts, restartOptions(app)...)
 	opts = append(opts, stopOptions(app)...)
 	opts = append(opts, mountOptions(app.Snap)...)
-	opts = append(opts,
-		opt("SyslogIdentifier", app.Snap.Name+"."+app.Name),
-		opt("EnvironmentFile", "-/etc/environment"))
+	opts = append(opts, opt("SyslogIdentifier", app.Snap.Name+"."+app.Name))
+	// No EnvironmentFile=/etc/environment: systemd lets a file win over
+	// Environment=, and the PATH that it sets on many hosts would hide the snap's.
 	for _, v := range env {
 		line, err := systemd.QuoteEnv(v.Name, v.Value)
 		if err != nil {

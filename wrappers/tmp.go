@@ -20,11 +20,11 @@ func TmpfilesPath(d dirs.Dirs, name string) string {
 }
 
 // tmpfiles returns the entry that makes a snap's /tmp again at boot, before
-// any service starts, and keeps cleaners from removing it.
+// any service starts, and keeps cleaners away from it.
 func tmpfiles(name string) File {
 	tmp := system().PrivateTmp(name)
 	own := filepath.Dir(tmp)
-	text := fmt.Sprintf("D! %s 0700 root root -\nD! %s 0700 root root -\nD! %s 1777 root root -\n", filepath.Dir(own), own, tmp)
+	text := fmt.Sprintf("d %s 0700 root root -\nd %s 0700 root root -\nd %s 1777 root root -\n", filepath.Dir(own), own, tmp)
 	return File{Path: TmpfilesPath(system(), name), Data: []byte(text), Mode: 0o644}
 }
 
