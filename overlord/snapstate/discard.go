@@ -153,6 +153,10 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 	if err := m.removeDirs(rec.Name); err != nil {
 		return nil, err
 	}
+	// systemd keeps units whose files are gone until it looks again
+	if err := m.Systemd.Reload(ctx); err != nil {
+		return nil, err
+	}
 	m.forget(rec.Name, func(snap.Revision) bool { return false })
 	return func(tx *state.Tx) error {
 		return Remove(tx, rec.Name)

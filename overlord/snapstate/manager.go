@@ -22,6 +22,7 @@ import (
 // Systemd is what this package needs of PID 1.
 type Systemd interface {
 	Run(ctx context.Context, verb, unit, mode string) error
+	Reload(ctx context.Context) error
 	Enable(ctx context.Context, units ...string) (bool, error)
 	Disable(ctx context.Context, units ...string) (bool, error)
 	ResetFailed(ctx context.Context, unit string) error
