@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"endured/client"
+	"endured/dirs"
+)
+
+// app is the world of the commands: a test has one of its own.
+type app struct {
+	client  *client.Client
+	dirs    dirs.Dirs
+	out     io.Writer
+	err     io.Writer
+	getenv  func(string) string
+	environ func() []string
+	uid     int
+	// terminal tells that err is one: progress is drawn there, else told in lines.
+	terminal bool
+	// colour tells that out is a terminal that may be coloured.
+	colour bool
+	// width is the terminal's, in columns.
+	width func() int
+	// interrupts delivers Ctrl-C until stop is called.
+	interrupts func() (c <-chan os.Signal, stop func())
+	// exec replaces the process.
+	exec func(path string, argv, env []string) error
+}
+
+// globalRoot is the variable that moves snapd's whole tree elsewhere.
+const globalRoot = "SNAPPY_GLOBAL_ROOT"
+
+func newApp() *app {
+	d := dirs.New(os.Getenv(globalRoot))
+	dumb := os.Getenv("TERM") == "dumb"
+	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	return &app{
+		client: client.New(client.Config{
+			Socket:      d.Socket(),
+			UserAgent:   "endured/" + client.Version + " snap",
+			Interactive: isTerminal(os.Stdin),
+		}),
+		dirs: d, out: os.Stdout, err: os.Stderr,
+		getenv: os.Getenv, environ: os.Environ, uid: os.Getuid(),
+		terminal: isTerminal(os.Stderr) && !dumb,
+		colour:   isTerminal(os.Stdout) && !dumb && os.Getenv("NO_COLOR") == "",
+		width: func() int {
+			if w, _, err := term.GetSize(int(os.Stderr.Fd())); err == nil && w > 0 {
+				return w
+			}
+			return 80
+		},
+		interrupts: func() (<-chan os.Signal, func()) {
+			c := make(chan os.Signal, 2)
+			signal.Notify(c, os.Interrupt)
+			return c, func() { signal.Stop(c) }
+		},
+		exec: syscall.Exec,
+	}
+}
+
+// execute runs one command line and returns the exit status.
+func (a *app) execute(ctx context.Context, args []string) int {
+	root := newRootCommand(a)
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		a.tellWarnings()
+	}
+	return a.exit(err)
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"endured/client"
+)
+
+func newDebugCommand(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "debug",
+		Short: "Look closer at what snapd did",
+		Long:  long("Look closer at what snapd did."),
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageErrorf("unknown command %q, see 'snap help debug'.", args[0])
+			}
+			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
+		},
+	}
+	c.AddCommand(newTimingsCommand(a))
+	return c
+}
+
+func newTimingsCommand(a *app) *cobra.Command {
+	var p pick
+	c := &cobra.Command{
+		Use:   "timings [ID]",
+		Short: "Show how long the steps of a change took",
+		Long:  long("Show how long each step of a change took to do, and to undo."),
+		Args:  usage(0, 1, ""),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := p.find(c.Context(), a, args)
+			if err != nil || id == "" {
+				return err
+			}
+			timing, err := a.client.Timings(c.Context(), id)
+			if err != nil {
+				return err
+			}
+			a.printTimings(timing)
+			return nil
+		},
+	}
+	p.flag(c)
+	return c
+}
+
+func (a *app) printTimings(timing *client.Timing) {
+	ids := slices.SortedFunc(maps.Keys(timing.Tasks), func(x, y string) int {
+		nx, _ := strconv.Atoi(x)
+		ny, _ := strconv.Atoi(y)
+		return cmp.Or(cmp.Compare(nx, ny), cmp.Compare(x, y))
+	})
+	t := newTable("ID", "Status", "Doing", "Undoing", "Summary")
+	for _, id := range ids {
+		task := timing.Tasks[id]
+		t.add(id, task.Status, duration(task.DoingTime), duration(task.UndoingTime), printable(task.Summary))
+	}
+	t.write(a.out)
+	fmt.Fprintf(a.out, "\nTotal: %s\n", duration(timing.Total))
+}
+
+// duration is in milliseconds, which is what steps take.
+func duration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "-"
+	case d < time.Millisecond:
+		return fmt.Sprintf("%.2fms", float64(d)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%dms", d.Milliseconds())
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"endured/client"
+)
+
+func newListCommand(a *app) *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:   "list [NAME...]",
+		Short: "List installed snaps",
+		Long: long(`
+List installed snaps, or those named. With --all also the revisions that are
+not current.
+
+Notes are: disabled (not the current revision, or switched off), devmode,
+classic, jailmode, unconfined (the snap asks for confinement and this version
+does not enforce it yet), broken.`),
+		Args: usage(0, -1, ""),
+		RunE: func(c *cobra.Command, args []string) error {
+			snaps, err := a.client.Snaps(c.Context(), args, all)
+			if err != nil {
+				return err
+			}
+			if len(snaps) == 0 {
+				if len(args) > 0 {
+					return errors.New("no matching snaps installed")
+				}
+				fmt.Fprintln(a.err, "No snaps are installed yet. Try 'snap install --dangerous ./FILE.snap'.")
+				return nil
+			}
+			t := newTable("Name", "Version", "Rev", "Tracking", "Publisher", "Notes")
+			for _, s := range snaps {
+				t.add(s.Name, printable(s.Version), s.Revision, s.TrackingChannel, publisher(s.Publisher), snapNotes(&s))
+			}
+			t.write(a.out)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "Show all revisions")
+	return c
+}
+
+func publisher(p *client.Publisher) string {
+	if p == nil {
+		return ""
+	}
+	mark := ""
+	switch p.Validation {
+	case "verified":
+		mark = "**"
+	case "starred":
+		mark = "*"
+	}
+	return printable(p.Username) + mark
+}
+
+func snapNotes(s *client.Snap) string {
+	var notes []string
+	for _, n := range []struct {
+		set  bool
+		note string
+	}{
+		{s.DevMode || s.Confinement == "devmode", "devmode"},
+		{s.Classic || s.Confinement == "classic", "classic"},
+		{s.JailMode, "jailmode"},
+		{s.Unconfined, "unconfined"},
+		{s.Status != "active", "disabled"},
+		{s.Broken != "", "broken"},
+	} {
+		if n.set {
+			notes = append(notes, n.note)
+		}
+	}
+	return strings.Join(notes, ",")
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"endured/osutil"
+	"endured/snap"
+	"endured/wrappers"
+)
+
+func newRunCommand(a *app) *cobra.Command {
+	shell := false
+	c := &cobra.Command{
+		Use:   "run [--shell] SNAP[.APP] [ARG...]",
+		Short: "Run a command of a snap",
+		Long: long(`
+Run a command of a snap in its environment, from its current revision. It stays
+on that revision for as long as it runs, whatever is refreshed meanwhile.
+Services are not run this way: see 'snap start'.
+
+With --shell a shell is run in the command's place.`) + "\nOtherwise the exit status is that of the command.",
+		Args: usage(1, -1, "<snap[.app]>"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if shell {
+				return a.start(c.Context(), args[0], args[1:], a.shellOf)
+			}
+			return a.runApp(c.Context(), args[0], args[1:])
+		},
+	}
+	c.Flags().SetInterspersed(false)
+	c.Flags().BoolVar(&shell, "shell", false, "Run a shell in the environment of the command")
+	return c
+}
+
+// runApp replaces this process by an app. It returns only if that fails.
+func (a *app) runApp(ctx context.Context, snapApp string, args []string) error {
+	return a.start(ctx, snapApp, args, commandOf)
+}
+
+// start finds out what an app is and replaces this process by what command
+// makes of it.
+func (a *app) start(ctx context.Context, snapApp string, args []string, command func(*snap.App, string, map[string]string) ([]string, error)) error {
+	snapName, appName, named := strings.Cut(snapApp, ".")
+	if !named {
+		appName = snapName
+	}
+	if err := snap.CheckName(snapName); err != nil {
+		return fmt.Errorf("cannot run %q: %w", snapApp, err)
+	}
+	appInfo, err := a.enter(ctx, snapName, appName)
+	if err != nil {
+		return err
+	}
+	me, err := user.Current()
+	if err != nil {
+		return fmt.Errorf("cannot run %q: %w", snapApp, err)
+	}
+	if err := makeUserDirs(me.HomeDir, snapName, appInfo.Snap.Revision.String(), a.uid); err != nil {
+		fmt.Fprintf(a.err, "warning: %v\n", err)
+	}
+	env := a.environment(appInfo, me.HomeDir)
+	argv, err := command(appInfo, a.dirs.Mount(snapName, appInfo.Snap.Revision), env)
+	if err != nil {
+		return fmt.Errorf("cannot run %q: %w", snapApp, err)
+	}
+	var environ []string
+	for k, v := range env {
+		environ = append(environ, k+"="+v)
+	}
+	if err := a.exec(argv[0], append(argv, args...), environ); err != nil {
+		return fmt.Errorf("cannot run %q: %s: %w", snapApp, argv[0], err)
+	}
+	return nil
+}
+
+// enter reads what the current revision says of an app and has this process
+// tracked as one of that revision. Between the two no switch can happen.
+func (a *app) enter(ctx context.Context, snapName, appName string) (*snap.App, error) {
+	lock, err := a.switchLock(ctx, snapName)
+	if err != nil {
+		return nil, err
+	}
+	if lock != nil {
+		defer lock.Unlock()
+	}
+	info, err := a.current(snapName)
+	if err != nil {
+		return nil, err
+	}
+	appInfo := info.Apps[appName]
+	switch {
+	case appInfo == nil:
+		return nil, fmt.Errorf("cannot find app %q in %q", appName, snapName)
+	case appInfo.IsService():
+		return nil, fmt.Errorf("cannot run %s.%s: it is a service, see 'snap start'", snapName, appName)
+	}
+	if err := a.client.Track(ctx, snapName, appName); err != nil {
+		fmt.Fprintf(a.err, "warning: snapd does not know about this process, its revision may be removed while it runs: %v\n", err)
+	}
+	return appInfo, nil
+}
+
+// switchLock keeps a refresh of the snap from switching revisions. It returns
+// nil if there was none since the boot, and so no lock to take.
+func (a *app) switchLock(ctx context.Context, snapName string) (*osutil.Lock, error) {
+	path := a.dirs.SwitchLock(snapName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	lock, err := osutil.TryLock(path, osutil.Shared)
+	if errors.Is(err, osutil.ErrLocked) {
+		fmt.Fprintf(a.err, "snap %q is being refreshed, please wait\n", snapName)
+		lock, err = osutil.TakeLock(ctx, path, osutil.Shared)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil // removed in between: only root may make it
+	}
+	return lock, err
+}
+
+// current reads the current revision of a snap.
+func (a *app) current(snapName string) (*snap.Info, error) {
+	link, err := os.Readlink(a.dirs.Current(snapName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot find current revision for snap %q: it is not installed, or disabled", snapName)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+	}
+	rev, err := snap.ParseRevision(filepath.Base(link))
+	if err != nil {
+		return nil, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+	}
+	raw, err := os.ReadFile(filepath.Join(a.dirs.Mount(snapName, rev), "meta/snap.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snap %q: %w", snapName, err)
+	}
+	info, err := snap.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snap %q: %w", snapName, err)
+	}
+	info.Revision = rev
+	return info, nil
+}
+
+// environment is what the app finds: what this process has, under what the
+// snap sets.
+func (a *app) environment(app *snap.App, home string) map[string]string {
+	env := map[string]string{}
+	for _, kv := range a.environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	who := wrappers.User{UID: a.uid, EUID: os.Geteuid(), Home: home, Environ: a.environ()}
+	for _, v := range wrappers.Env(app.Snap, app, who, wrappers.Options{Dirs: a.dirs}) {
+		env[v.Name] = v.Value
+	}
+	makeRuntimeDir(env["XDG_RUNTIME_DIR"], a.uid)
+	return env
+}
+
+// makeRuntimeDir makes the snap's part of the user's runtime directory, if
+// there is one: a login makes it, and ends it.
+func makeRuntimeDir(dir string, uid int) {
+	if filepath.Dir(dir) == "/run/user/"+strconv.Itoa(uid) {
+		_ = os.Mkdir(dir, 0o700) // there, or without a login session: the app will see
+	}
+}
+
+// commandOf is the command chain, the program and its arguments of an app.
+func commandOf(app *snap.App, root string, env map[string]string) ([]string, error) {
+	words := strings.Fields(app.Command)
+	if len(words) == 0 {
+		return nil, errors.New("it has no command")
+	}
+	var argv []string
+	for _, name := range append(append([]string(nil), app.CommandChain...), words[0]) {
+		path := filepath.Join(root, name)
+		if !strings.HasPrefix(path, root+"/") {
+			return nil, fmt.Errorf("its command %q is not inside the snap", name)
+		}
+		argv = append(argv, path)
+	}
+	for _, w := range words[1:] {
+		w = os.Expand(w, func(name string) string { return env[name] })
+		if w != "" {
+			argv = append(argv, w)
+		}
+	}
+	return argv, nil
+}
+
+// shellOf is the user's shell.
+func (a *app) shellOf(*snap.App, string, map[string]string) ([]string, error) {
+	if sh := a.getenv("SHELL"); filepath.IsAbs(sh) {
+		return []string{sh}, nil
+	}
+	return []string{"/bin/sh"}, nil
+}

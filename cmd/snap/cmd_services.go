@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"endured/client"
+)
+
+func newServicesCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "services [NAME...]",
+		Short: "List the services of snaps",
+		Long: long(`
+List the services of all snaps, or of those named ("snap" or "snap.service").
+
+Notes say what activates a service, and "runs REVISION" when its processes were
+started from another revision than the current one.`),
+		Args: usage(0, -1, ""),
+		RunE: func(c *cobra.Command, args []string) error {
+			services, err := a.client.Services(c.Context(), args)
+			if err != nil {
+				return err
+			}
+			if len(services) == 0 {
+				fmt.Fprintln(a.err, "There are no services provided by installed snaps.")
+				return nil
+			}
+			t := newTable("Service", "Startup", "Current", "Notes")
+			for _, s := range services {
+				startup, current := "disabled", "inactive"
+				if s.Enabled {
+					startup = "enabled"
+				}
+				if s.Active {
+					current = "active"
+				}
+				t.add(s.Snap+"."+s.Name, startup, current, serviceNotes(&s))
+			}
+			t.write(a.out)
+			return nil
+		},
+	}
+}
+
+func serviceNotes(s *client.AppInfo) string {
+	var notes []string
+	for _, act := range s.Activators {
+		notes = append(notes, printable(act.Type)+"-activated")
+	}
+	slices.Sort(notes)
+	notes = slices.Compact(notes)
+	if s.RunningRevision != "" && s.CurrentRevision != "" && s.RunningRevision != s.CurrentRevision {
+		notes = append(notes, "runs "+s.RunningRevision)
+	}
+	return strings.Join(notes, ",")
+}
+
+func newStartCommand(a *app) *cobra.Command {
+	r := &client.AppsRequest{Action: "start"}
+	c := a.controlCommand(r, "Start services", "Start services of snaps, on the current revision.", "Started.")
+	c.Flags().BoolVar(&r.Enable, "enable", false, "Also start the services at boot from now on")
+	return c
+}
+
+func newStopCommand(a *app) *cobra.Command {
+	r := &client.AppsRequest{Action: "stop"}
+	c := a.controlCommand(r, "Stop services",
+		"Stop services of snaps, with the processes that earlier refreshes left of them.\nThey stay down over a refresh, until 'snap start' or a boot.", "Stopped.")
+	c.Flags().BoolVar(&r.Disable, "disable", false, "Also keep the services from starting at boot")
+	return c
+}
+
+func newRestartCommand(a *app) *cobra.Command {
+	r := &client.AppsRequest{Action: "restart"}
+	c := a.controlCommand(r, "Restart services",
+		"Restart services of snaps, on the current revision. refresh-mode does not matter\nhere: it is for refreshes.", "Restarted.")
+	c.Flags().BoolVar(&r.Reload, "reload", false, "Reload those services that know how to")
+	return c
+}
+
+func (a *app) controlCommand(r *client.AppsRequest, short, text, answer string) *cobra.Command {
+	var w waiting
+	c := &cobra.Command{
+		Use:   r.Action + " SERVICE...",
+		Short: short,
+		Long:  long(text+"\nA service is named \"snap.service\"; \"snap\" means all of its services.", exitConflict),
+		Args:  usage(1, -1, "<service> (at least 1 argument)"),
+		RunE: func(c *cobra.Command, args []string) error {
+			r.Names = args
+			return a.control(c.Context(), w, *r, answer)
+		},
+	}
+	w.flag(c)
+	return c
+}
+
+func (a *app) control(ctx context.Context, w waiting, r client.AppsRequest, answer string) error {
+	id, err := a.client.ControlServices(ctx, r)
+	if err != nil {
+		return err
+	}
+	if _, err := a.wait(ctx, w, id); err != nil {
+		return done(err)
+	}
+	fmt.Fprintln(a.out, answer)
+	return nil
+}
