@@ -57,6 +57,42 @@ func TestAssumes(t *testing.T) {
 	}
 }
 
+func TestSupported(t *testing.T) {
+	t.Parallel()
+	for _, ok := range []string{"", "base: none\n", "base: bare\n", "confinement: classic\n", "epoch: 1*\n", "hooks: {}\n", "layout: {}\n",
+		"layout:\n", "components: {}\n", "assumes: [snapd2.55]\n", "type: app\n", "architectures: [riscv64]\n"} {
+		i, err := Parse([]byte(head + ok))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Supported(); err != nil {
+			t.Errorf("%s: %v", ok, err)
+		}
+	}
+	for bad, want := range map[string]string{
+		"base: core22":                    `base: base snaps are not supported yet, found "core22"; leave base out or use none or bare`,
+		"type: kernel":                    `type: "kernel" is not supported; only snaps of type app are`,
+		"epoch: 1":                        "epoch: 1 cannot read the data of epoch 0, and there is no stepping from epoch to epoch yet",
+		"hooks: {install: }":              "hooks.install: hooks are not run yet, and a snap may rely on them",
+		"layout: {/etc/x: {type: tmpfs}}": "layout: layouts are not supported yet",
+		"layout: x":                       "layout: layouts are not supported yet",
+		"system-usernames: {a: shared}":   "system-usernames: system users for snaps are not supported yet",
+		"components: {a: {type: x}}":      "components: components are not supported yet",
+		"assumes: [snapd2.61]":            `assumes: "snapd2.61" is not available; there is app-refresh-mode, command-chain, common-data-dir or snap-env, and snapd up to 2.57`,
+		"apps: {a: {command: x, daemon: simple, daemon-scope: user}}":                                                       "apps.a.daemon-scope: services of users are not supported yet",
+		"apps: {a: {command: x, daemon: simple, timer: mon}}":                                                               "apps.a.timer: timers are not supported yet",
+		"slots: {s: {interface: dbus, bus: system, name: org.a}}\napps: {a: {command: x, daemon: dbus, activates-on: [s]}}": "apps.a.activates-on: activation by D-Bus is not supported yet",
+	} {
+		i, err := Parse([]byte(head + bad))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Supported(); err == nil || err.Error() != `cannot use snap "demo" here: `+want {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestEpochCanRead(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

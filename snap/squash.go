@@ -70,6 +70,11 @@ func compressionName(c uint16) string {
 	return names[c]
 }
 
+// fragmentIndex is the length of the index of the fragment table, bytes.
+func (s superblock) fragmentIndex() uint64 {
+	return 8 * ((uint64(s.Fragments) + fragmentsPer - 1) / fragmentsPer)
+}
+
 // readSuperblock reads and checks the superblock of an image of size bytes.
 func readSuperblock(r io.ReaderAt, size int64) (superblock, error) {
 	var s superblock
@@ -77,7 +82,6 @@ func readSuperblock(r io.ReaderAt, size int64) (superblock, error) {
 		return s, errors.New("it is too short for a squashfs image")
 	}
 	// The lookup tables lie behind the directory table, the index of the fragments among them.
-	fragmentIndex := 8 * ((uint64(s.Fragments) + fragmentsPer - 1) / fragmentsPer)
 	switch {
 	case s.Magic != squashMagic:
 		return s, errors.New("it is not a squashfs image")
@@ -97,7 +101,7 @@ func readSuperblock(r io.ReaderAt, size int64) (superblock, error) {
 		s.IDTable <= s.DirectoryTable || s.IDTable > s.BytesUsed-8:
 		return s, errors.New("its superblock is damaged: the tables are out of order")
 	case s.Fragments > 0 && (s.FragmentTable <= s.DirectoryTable || s.FragmentTable >= s.BytesUsed ||
-		fragmentIndex > s.BytesUsed-s.FragmentTable):
+		s.fragmentIndex() > s.BytesUsed-s.FragmentTable):
 		return s, fmt.Errorf("its superblock is damaged: no room for %d fragments", s.Fragments)
 	}
 	return s, nil
@@ -114,13 +118,15 @@ type guard struct {
 	data  *expander
 	meta  *expander
 
-	mu       sync.Mutex
-	reads    int
-	expanded int64
-	header   int64 // where the last header of a metadata block was read, -1 otherwise
-	length   int   // what it said
-	packed   bool
-	err      error
+	mu        sync.Mutex
+	reads     int
+	expanded  int64
+	header    int64 // where the last header of a metadata block was read, -1 otherwise
+	length    int   // what it said
+	packed    bool
+	ids       bool // the table of owners was read
+	fragments bool // the table of fragments was read
+	err       error
 }
 
 func newGuard(r io.ReaderAt, s superblock) (*guard, error) {
@@ -167,7 +173,6 @@ func (g *guard) read(p []byte, off int64) error {
 		flags := binary.LittleEndian.Uint16(p[24:])
 		binary.LittleEndian.PutUint16(p[24:], flags|flagNoXattrs)
 		binary.LittleEndian.PutUint64(p[56:], tableAbsent)
-	case uint64(off) == g.super.IDTable || uint64(off) == g.super.FragmentTable && g.super.Fragments > 0:
 	case len(p) == 2:
 		word := binary.LittleEndian.Uint16(p)
 		g.header, g.length, g.packed = off, int(word&0x7fff), word&0x8000 == 0
@@ -179,6 +184,7 @@ func (g *guard) read(p []byte, off int64) error {
 		if g.packed {
 			return g.meta.check(p, true)
 		}
+	case g.isTable(off, len(p)):
 	default:
 		if len(p) > int(g.super.BlockSize) {
 			return fmt.Errorf("it is damaged: a block of %d bytes at %d", len(p), off)
@@ -187,6 +193,21 @@ func (g *guard) read(p []byte, off int64) error {
 		return g.data.check(p, false)
 	}
 	return nil
+}
+
+// isTable tells whether a read is that of a lookup table, which is not
+// compressed. Each is read once; whatever lies at its place later is a block.
+func (g *guard) isTable(off int64, n int) bool {
+	ids := 8 * ((uint64(g.super.IDs)*4 + metadataBlock - 1) / metadataBlock)
+	switch {
+	case !g.ids && uint64(off) == g.super.IDTable && uint64(n) == ids:
+		g.ids = true
+	case !g.fragments && uint64(off) == g.super.FragmentTable && uint64(n) == g.super.fragmentIndex():
+		g.fragments = true
+	default:
+		return false
+	}
+	return true
 }
 
 // problem returns what the guard has refused, which says more than what the
