@@ -123,7 +123,7 @@ func (sw *Switch) started(ctx context.Context, c course, a *snap.App, job *syste
 		sw.outcome(a.Name).StoppedByHand = true
 		return nil
 	}
-	return fmt.Errorf("cannot start %s of revision %s: %w", a.Unit(), c.target.Revision, &systemd.JobError{Unit: a.Unit(), Verb: "start", Result: result + describe(st)})
+	return fmt.Errorf("cannot start %s of revision %s: job %s%s", a.Unit(), c.target.Revision, result, describe(st))
 }
 
 func describe(st systemd.UnitStatus) string {
