@@ -64,7 +64,7 @@ func (r *Runner) run(j *job) {
 	}
 	start, recorded := r.end(j, commit, err, took)
 	j.cancel(nil)
-	if recorded && err == nil {
+	if recorded {
 		r.fault(j, "committed")
 	}
 	r.launch(start)
@@ -87,8 +87,9 @@ func (r *Runner) call(j *job) (commit Commit, err error) {
 	return commit, err
 }
 
-// end records how the job ended and reserves what can run now. It tries until
-// the disk takes it, or until shutdown: then the task is run again.
+// end records how the job ended and reserves what can run now; it tells whether
+// a success was recorded. It tries until the disk takes it, or until shutdown:
+// then the task is run again.
 func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (start []*job, recorded bool) {
 	for {
 		if err != nil && r.isStopping() {
@@ -107,7 +108,7 @@ func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (star
 		var storage *storageError
 		switch {
 		case uerr == nil:
-			return start, true
+			return start, err == nil
 		case errors.As(uerr, &storage):
 			r.log.Error("cannot record the end of a task", "task", j.task.rec.ID, "error", uerr)
 			if !r.pause() {

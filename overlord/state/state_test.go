@@ -85,7 +85,12 @@ func newTasks(tx *Tx, kinds ...string) []*Task {
 
 func (f *fixture) wait(id string) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
+	f.waitFor(id, 30*time.Second)
+}
+
+func (f *fixture) waitFor(id string, d time.Duration) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), d)
 	defer cancel()
 	if err := f.s.WaitChange(ctx, id); err != nil {
 		f.t.Fatal(err)

@@ -232,12 +232,13 @@ func (tx *Tx) flushLogs() {
 	ids := slices.Collect(maps.Keys(tx.s.pending))
 	tx.s.mu.Unlock()
 	for _, id := range ids {
-		t := tx.Task(id)
-		if t == nil || t.dirty {
-			continue
+		switch t := tx.Task(id); {
+		case t == nil:
+			tx.takePending(id) // the task was pruned
+		case !t.dirty:
+			t.rec.Log = lastLines(slices.Concat(t.rec.Log, tx.takePending(id)))
+			tx.store(bucketTasks, id, &t.rec)
 		}
-		t.rec.Log = lastLines(slices.Concat(t.rec.Log, tx.takePending(id)))
-		tx.store(bucketTasks, id, &t.rec)
 	}
 }
 
