@@ -149,12 +149,8 @@ func projectRoot() (string, error) {
 func (r *runner) furnish(ctx context.Context, o *options) error {
 	bin := filepath.Join(r.root, "bin")
 	r.program = filepath.Join(bin, "device")
-	r.logs = filepath.Join(r.root, "build", "logs")
-	if err := os.RemoveAll(r.logs); err != nil {
-		return fmt.Errorf("cannot remove old logs: %w", err)
-	}
-	if err := os.MkdirAll(r.logs, 0755); err != nil {
-		return fmt.Errorf("cannot make the directory of logs: %w", err)
+	if err := r.makeLogs(filepath.Join(r.root, "build", "logs")); err != nil {
+		return err
 	}
 	for name, pkg := range map[string]string{"device": "./tests/device", "fixture": "./tests/lib/fixture"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, name), pkg)
@@ -180,6 +176,28 @@ func (r *runner) furnish(ctx context.Context, o *options) error {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("cannot clean up after an earlier run: %w", err)
+	}
+	return nil
+}
+
+// makeLogs makes a directory of this run's own, and removes those of runs that have ended.
+func (r *runner) makeLogs(dir string) error {
+	old, err := filepath.Glob(filepath.Join(dir, "[0-9]*"))
+	if err != nil {
+		return err
+	}
+	for _, d := range old {
+		pid, err := strconv.Atoi(filepath.Base(d))
+		if err != nil || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		if err := os.RemoveAll(d); err != nil {
+			return fmt.Errorf("cannot remove old logs: %w", err)
+		}
+	}
+	r.logs = filepath.Join(dir, strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(r.logs, 0755); err != nil {
+		return fmt.Errorf("cannot make the directory of logs: %w", err)
 	}
 	return nil
 }

@@ -54,11 +54,11 @@ func (r *report) failed(j *job, took time.Duration, log, about string, err error
 }
 
 func lastLines(data []byte, n int) []byte {
-	at := len(data)
-	for i := 0; i <= n && at > 0; i++ {
-		at = bytes.LastIndexByte(data[:at], '\n')
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	if len(lines[len(lines)-1]) == 0 {
+		lines = lines[:len(lines)-1]
 	}
-	return data[max(at+1, 0):]
+	return bytes.Join(lines[max(0, len(lines)-n):], nil)
 }
 
 // finish prints the last lines and returns whether all is well: something ran and nothing failed.

@@ -127,8 +127,8 @@ func (w *worker) runJob(ctx context.Context, j *job) {
 
 func (w *worker) hostFor(j *job) (machine, error) {
 	w.boots++
-	dir, err := os.MkdirTemp("", "endured-task-")
-	if err != nil {
+	dir := filepath.Join(w.logs, fmt.Sprintf("task-%d-%d", w.id, w.boots))
+	if err := os.Mkdir(dir, 0755); err != nil {
 		return nil, err
 	}
 	return &hostMachine{
