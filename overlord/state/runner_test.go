@@ -16,16 +16,34 @@ import (
 	"time"
 )
 
+// taskSpec is a task of a test; its kind is a, b, c, … by where it stands.
+type taskSpec struct {
+	waits string // kinds
+	lanes []int
+}
+
+func buildTasks(tx *Tx, specs []taskSpec) []*Task {
+	var tasks []*Task
+	for i, spec := range specs {
+		task := tx.NewTask(string(rune('a'+i)), "Task")
+		for _, w := range spec.waits {
+			task.WaitFor(tasks[w-'a'])
+		}
+		for _, l := range spec.lanes {
+			task.JoinLane(l)
+		}
+		tasks = append(tasks, task)
+	}
+	return tasks
+}
+
 // TestGraphs runs changes of tasks a, b, c, …; those in fails fail.
 func TestGraphs(t *testing.T) {
 	t.Parallel()
-	type task struct {
-		waits string // kinds
-		lanes []int
-	}
+	type task = taskSpec
 	for _, test := range []struct {
 		summary string
-		tasks   []task // a, b, c, …
+		tasks   []taskSpec // a, b, c, …
 		fails   string
 		status  Status
 		want    string
@@ -89,20 +107,7 @@ func TestGraphs(t *testing.T) {
 					return nil, nil
 				}, j.note("-"))
 			}
-			id := f.change(func(tx *Tx, c *Change) {
-				var tasks []*Task
-				for i, spec := range test.tasks {
-					task := tx.NewTask(string(rune('a'+i)), "Task")
-					for _, w := range spec.waits {
-						task.WaitFor(tasks[w-'a'])
-					}
-					for _, l := range spec.lanes {
-						task.JoinLane(l)
-					}
-					tasks = append(tasks, task)
-				}
-				c.AddTask(tasks...)
-			})
+			id := f.change(func(tx *Tx, c *Change) { c.AddTask(buildTasks(tx, test.tasks)...) })
 			f.r.Start(t.Context())
 			f.wait(id)
 			got := f.statuses(id)
@@ -133,7 +138,7 @@ func TestRandomGraphs(t *testing.T) {
 			var j journal
 			const n = 9
 			fails := 1 + rnd.IntN(n-1)
-			waits := make([][]int, n)
+			specs := make([]taskSpec, n)
 			for i := range n {
 				h := j.note("+")
 				if i == fails {
@@ -142,32 +147,22 @@ func TestRandomGraphs(t *testing.T) {
 				f.r.AddHandler(string(rune('a'+i)), h, j.note("-"))
 				for k := range i {
 					if rnd.IntN(3) == 0 {
-						waits[i] = append(waits[i], k)
+						specs[i].waits += string(rune('a' + k))
 					}
 				}
 			}
-			id := f.change(func(tx *Tx, c *Change) {
-				var tasks []*Task
-				for i := range n {
-					task := tx.NewTask(string(rune('a'+i)), "Task")
-					for _, k := range waits[i] {
-						task.WaitFor(tasks[k])
-					}
-					tasks = append(tasks, task)
-				}
-				c.AddTask(tasks...)
-			})
+			id := f.change(func(tx *Tx, c *Change) { c.AddTask(buildTasks(tx, specs)...) })
 			f.r.Start(t.Context())
 			f.wait(id)
 			events := strings.Fields(j.String())
-			at := func(sign string, i int) int { return slices.Index(events, sign+string(rune('a'+i))) }
-			for i := range n {
+			at := func(sign string, kind rune) int { return slices.Index(events, sign+string(kind)) }
+			for i := 'a'; i < 'a'+n; i++ {
 				if (at("+", i) >= 0) != (at("-", i) >= 0) {
-					t.Errorf("%c was done and not undone, or the reverse: %v", 'a'+i, events)
+					t.Errorf("%c was done and not undone, or the reverse: %v", i, events)
 				}
-				for _, k := range waits[i] {
+				for _, k := range specs[i-'a'].waits {
 					if at("+", i) >= 0 && (at("+", k) < 0 || at("+", i) < at("+", k) || at("-", i) > at("-", k)) {
-						t.Errorf("%c waits for %c: %v", 'a'+i, 'a'+k, events)
+						t.Errorf("%c waits for %c: %v", i, k, events)
 					}
 				}
 			}
@@ -476,6 +471,28 @@ func TestRetry(t *testing.T) {
 		if d := time.Since(begin); tries != 6 || d != 4*time.Minute {
 			t.Errorf("%d tries in %v", tries, d)
 		}
+	})
+}
+
+func TestStorageFailsAtStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.r.AddHandler("a", nopHandler, nil)
+		id := f.change(func(tx *Tx, c *Change) {
+			task := tx.NewTask("a", "A")
+			task.Set("big", strings.Repeat("x", 1<<20)) // has no room for a second one
+			c.AddTask(task)
+		})
+		f.s.db.MaxSize = 1
+		f.r.Start(t.Context())
+		time.Sleep(time.Minute)
+		f.check(id, Do, "a:Do")
+		f.s.writing.Lock()
+		f.s.db.MaxSize = 0
+		f.s.writing.Unlock()
+		f.wait(id)
+		f.check(id, Done, "a:Done")
 	})
 }
 

@@ -296,6 +296,32 @@ func TestEmptyChange(t *testing.T) {
 	})
 }
 
+func TestChangeData(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.change(func(_ *Tx, c *Change) {
+		c.Set("snap-names", []string{"a", "b"})
+		c.Set("gone", 1)
+		c.Set("gone", nil)
+	})
+	f.view(func(tx *Tx) {
+		c := tx.Change(id)
+		var names []string
+		if err := c.Get("snap-names", &names); err != nil || !reflect.DeepEqual(names, []string{"a", "b"}) {
+			t.Errorf("got %v, %v", names, err)
+		}
+		if err := c.Get("gone", new(int)); !errors.Is(err, ErrNoState) {
+			t.Errorf("got %v", err)
+		}
+		if err := c.Get("snap-names", new(int)); err == nil {
+			t.Error("a list was read as a number")
+		}
+		if len(c.Data()) != 1 || c.Summary() != "A test" || c.SpawnTime().IsZero() {
+			t.Errorf("got %s, %q, %v", c.Data(), c.Summary(), c.SpawnTime())
+		}
+	})
+}
+
 func TestRefusedTasks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
