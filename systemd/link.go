@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
@@ -106,6 +107,8 @@ func (l *link) open(ctx context.Context) error {
 				return err
 			}
 		}
+	} else if err := l.rouse(ctx); err != nil {
+		return err
 	}
 	if err := l.subscribe(ctx); err != nil {
 		return err
@@ -113,6 +116,23 @@ func (l *link) open(ctx context.Context) error {
 	var err error
 	l.sd, err = sd.NewConnection(func() (*dbus.Conn, error) { return l.bus, nil })
 	return err
+}
+
+// rouse gets the first answer on the private socket. PID 1 (seen in 252) does
+// not look at a message that it has read together with the end of the
+// handshake until a further one arrives, so one is sent until it answers.
+func (l *link) rouse(ctx context.Context) error {
+	const ping = "org.freedesktop.DBus.Peer.Ping"
+	o := l.bus.Object(busName, managerObj)
+	first := o.GoWithContext(ctx, ping, 0, make(chan *dbus.Call, 1))
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		select {
+		case <-first.Done:
+			return first.Err
+		case <-time.After(wait):
+			o.GoWithContext(ctx, ping, dbus.FlagNoReplyExpected, nil)
+		}
+	}
 }
 
 // subscribe makes systemd send signals. It is needed once for each start of

@@ -12,9 +12,11 @@ package systemd
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -87,6 +89,10 @@ func Dial(ctx context.Context, o Options) (*Manager, error) {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	l, err := m.dial(ctx)
+	for try := 1; try < 5 && ctx.Err() == nil && cutOff(err); try++ {
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+		l, err = m.dial(ctx)
+	}
 	if err != nil {
 		m.cancel()
 		return nil, err
@@ -95,6 +101,12 @@ func Dial(ctx context.Context, o Options) (*Manager, error) {
 	m.keeper.Add(1)
 	go m.keep(l)
 	return m, nil
+}
+
+// cutOff says that the other end went away while we connected, as PID 1 does
+// when it executes itself anew.
+func cutOff(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
 }
 
 // Close ends the connection. Jobs that are still awaited report ErrClosed.

@@ -18,9 +18,15 @@ type object struct{ f *Fake }
 
 // enter locks, records a call, and fails it if a test wants that.
 func (o *object) enter(method string, args ...any) (leave func(), err *dbus.Error) {
+	call := strings.TrimSpace(method + " " + fmt.Sprintln(args...))
+	if method != "" && o.f.hooks.Call != nil {
+		if err := o.f.hooks.Call(call); err != nil {
+			return nil, failure("Failed", "%v", err)
+		}
+	}
 	o.f.mu.Lock()
 	if method != "" {
-		o.f.calls = append(o.f.calls, strings.TrimSpace(method+" "+fmt.Sprintln(args...)))
+		o.f.calls = append(o.f.calls, call)
 		if fail := o.f.failNext[method]; fail != nil {
 			delete(o.f.failNext, method)
 			o.f.mu.Unlock()

@@ -252,6 +252,9 @@ func (f *Fake) run(j *job) bool {
 	case j.typ == "start" && u.active == "active", j.typ == "stop" && u.active != "activating" && dead:
 		f.finish(j, "done")
 		return true
+	case j.typ == "start" && dead && u.load != "loaded":
+		f.finish(j, "failed")
+		return true
 	case j.typ == "start" && !dead:
 		j.running = true // it is starting already: the job ends with that
 		f.changed(u)

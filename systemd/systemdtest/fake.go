@@ -26,6 +26,9 @@ import (
 // Hooks let a test take part. They are called without the fake's lock, may
 // block for as long as the job should run, and may be nil.
 type Hooks struct {
+	// Call is told of each call that changes something, as in Calls, before it
+	// takes effect; an error is the answer, and there is no effect.
+	Call func(call string) error
 	// Start runs as a service starts; an error makes the start fail. Without
 	// it a start fails if the command of a Type=exec service exists neither
 	// below the root nor on this system.

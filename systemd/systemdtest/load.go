@@ -246,13 +246,7 @@ func (f *Fake) needsReload(u *unit) bool {
 func (f *Fake) reload() {
 	for name, u := range f.units {
 		f.read(u)
-		if u.load != "not-found" {
-			continue
-		}
-		if u.job != nil && !u.job.running {
-			f.finish(u.job, "canceled") // a start of nothing is dropped
-		}
-		if u.active == "inactive" && u.job == nil {
+		if u.load == "not-found" && u.active == "inactive" && u.job == nil {
 			delete(f.units, name)
 		}
 	}

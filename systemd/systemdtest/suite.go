@@ -54,10 +54,13 @@ func RunSuite(t *testing.T, factory func(t *testing.T) Env) {
 		{"FileGone", testFileGone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			env := factory(t)
+			if env.Fake != nil {
+				t.Parallel() // the real one is shared: a reload is everyone's
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			t.Cleanup(cancel)
-			s := &suite{T: t, Env: factory(t), ctx: ctx,
+			s := &suite{T: t, Env: env, ctx: ctx,
 				prefix: fmt.Sprintf("endured-suite-%d-%d", os.Getpid(), number.Add(1))}
 			t.Cleanup(s.clean)
 			c.run(s)
