@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -27,7 +28,8 @@ func (l *link) lost() <-chan struct{} { return l.bus.Context().Done() }
 
 func (l *link) close() { l.bus.Close() }
 
-// isLost says whether err came from the connection and not from the other end.
+// isLost says whether err came from the connection and not from the other
+// end. A lost connection is closed, so that it is replaced.
 func (l *link) isLost(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
@@ -36,7 +38,12 @@ func (l *link) isLost(ctx context.Context, err error) bool {
 	if errors.As(err, &e) {
 		return e.Name == "org.freedesktop.DBus.Error.NoReply" || e.Name == "org.freedesktop.DBus.Error.Disconnected"
 	}
-	return !l.bus.Connected() || errors.Is(err, dbus.ErrClosed)
+	var op *net.OpError
+	if l.bus.Connected() && !errors.As(err, &op) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	l.close()
+	return true
 }
 
 // call makes a raw method call on the manager object.
