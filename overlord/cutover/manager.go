@@ -116,7 +116,7 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, to, _, err := m.Snaps.Sides(s)
+	from, to, others, err := m.Snaps.Sides(s)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 		rec = &snapstate.Record{Name: s.Snap}
 	}
 	return &Switch{
-		m: m, task: t, setup: s, intent: i, from: from, to: to, record: rec,
+		m: m, task: t, setup: s, intent: i, from: from, to: to, others: others, record: rec,
 		rebooted: i.BootID != m.BootID,
 		gate:     m.newGate(s.Snap),
 		seen:     map[string]*Outcome{},
@@ -172,11 +172,13 @@ type Switch struct {
 	task     *state.Task
 	setup    *snapstate.Setup
 	intent   *Intent
-	from, to *snap.Info        // nil is none
+	from, to *snap.Info // nil is none
+	others   map[snap.Revision]*snap.Info
 	record   *snapstate.Record // as it was before
 	rebooted bool              // since the plan was made
 	gate     *gate
 	seen     map[string]*Outcome // by app
+	timings  []string
 }
 
 // Outcome is what the switch did to one service.

@@ -18,6 +18,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/snap"
 	"endured/systemd"
+	"endured/wrappers"
 )
 
 // stops ends what will not run afterwards: first what would start it again,
@@ -132,27 +133,46 @@ func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 	return nil
 }
 
+// ending is a main process on its way out.
+type ending struct {
+	app, unit string
+	pid       int
+}
+
 // restarts ends the old main processes of what is wanted up, and queues their
-// starts behind the gate, dependants first. When it returns nothing of them
-// runs any more, so that the data can be copied. It returns the queued jobs.
-func (sw *Switch) restarts(ctx context.Context, c course) (map[string]*systemd.Job, error) {
+// starts behind the gate, dependants first, adding the jobs to jobs. When it
+// returns nothing of them runs any more, so that the data can be copied.
+//
+// It is called twice. Early, under the unit files of the old revision, it ends
+// the processes that the new ones would stop otherwise than their own revision
+// says: with another signal, command or bound, or in a mount namespace that is
+// not theirs. For them a reload lies in the gap. All others serve on until the
+// new unit files are loaded.
+func (sw *Switch) restarts(ctx context.Context, c course, jobs map[string]*systemd.Job, early bool) error {
 	apps := c.wished(up)
 	slices.Reverse(apps)
-	jobs := map[string]*systemd.Job{}
-	type ending struct {
-		app, unit string
-		pid       int
-	}
 	var endings []ending
 	for _, a := range apps {
+		if jobs[a.Name] != nil {
+			continue
+		}
 		sts, err := sw.m.Systemd.Status(ctx, a.Unit())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		st := sts[0]
 		running := snapstate.UnitRuns(st)
-		if running && sw.m.Snaps.RevisionOf(sw.record, a.Name, st) == c.target.Revision {
+		rev := sw.m.Snaps.RevisionOf(sw.record, a.Name, st)
+		switch {
+		case running && rev == c.target.Revision:
 			continue // an earlier run started it, or it was never stopped
+		case early:
+			if differs, err := sw.stopDiffers(a.Name, rev, c); err != nil || !running || !differs {
+				if err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		if running {
 			jobs[a.Name], err = sw.m.Systemd.Restart(ctx, a.Unit(), "ignore-requirements")
@@ -161,22 +181,36 @@ func (sw *Switch) restarts(ctx context.Context, c course) (map[string]*systemd.J
 			jobs[a.Name], err = sw.m.Systemd.Start(ctx, a.Unit(), "replace")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot restart %s: %w", a.Unit(), err)
+			return fmt.Errorf("cannot restart %s: %w", a.Unit(), err)
 		}
 	}
+	return sw.awaitEnd(ctx, endings)
+}
+
+// stopDiffers tells whether the target's unit would stop a process of the
+// revision started in another way than that revision's own.
+func (sw *Switch) stopDiffers(app string, started snap.Revision, c course) (bool, error) {
+	info := sw.others[started]
+	if service(info, app) == nil || service(c.target, app) == nil {
+		return false, nil
+	}
+	return wrappers.StopDiffers(info, c.target, app, sw.m.Wrap)
+}
+
+func (sw *Switch) awaitEnd(ctx context.Context, endings []ending) error {
 	for _, e := range endings {
 		if e.pid != 0 {
 			if err := osutil.WaitPIDs(ctx, []int{e.pid}); err != nil {
-				return nil, fmt.Errorf("cannot stop %s: pid %d: %w", e.unit, e.pid, err)
+				return fmt.Errorf("cannot stop %s: pid %d: %w", e.unit, e.pid, err)
 			}
 		}
 		sw.outcome(e.app).exited = monotonic()
 		// main is gone; its children may still be on their way
 		if _, err := sw.m.Systemd.WaitUnit(ctx, e.unit, stopped); err != nil {
-			return nil, fmt.Errorf("cannot stop %s: %w", e.unit, err)
+			return fmt.Errorf("cannot stop %s: %w", e.unit, err)
 		}
 	}
-	return jobs, nil
+	return nil
 }
 
 func stopped(st systemd.UnitStatus) bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"endured/osutil"
@@ -105,15 +106,20 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 		}
 		return err
 	}
-	if err := sw.release(ctx, c, jobs); err != nil {
+	if err := sw.timed("release", func() error { return sw.release(ctx, c, jobs) }); err != nil {
 		return err
 	}
 	if c.forward {
-		if err := sw.m.Snaps.SyncCopy(ctx, sw.task.ChangeID(), sw.setup); err != nil {
+		sync := func() error { return sw.m.Snaps.SyncCopy(ctx, sw.task.ChangeID(), sw.setup) }
+		if err := sw.timed("sync", sync); err != nil {
 			return err
 		}
 	}
-	return sw.gate.unlink()
+	if err := sw.timed("boot link", sw.gate.unlink); err != nil {
+		return err
+	}
+	sw.task.Log("Steps of the switch, in ms: %s", strings.Join(sw.timings, ", "))
+	return nil
 }
 
 var errBudget = errors.New("the switch's budget is used up")
@@ -151,35 +157,45 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 	// the boot link stands until the copy is durable: after a loss of power
 	// before that, what looks like a copy may be full of holes
 	afresh := sw.rebooted && sw.gate.linked()
-	if err := sw.gate.arm(ctx); err != nil {
-		return nil, err
+	jobs := map[string]*systemd.Job{}
+	var changed []string
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"gate", func() error { return sw.gate.arm(ctx) }},
+		{"settle", func() error { return sw.settle(ctx, c) }},
+		{"stops", func() error { return sw.stops(ctx, c) }},
+		{"early restarts", func() error { return sw.restarts(ctx, c, jobs, true) }},
+		{"units", func() (err error) { changed, err = sw.units(ctx, c); return err }},
+		{"gate check", func() error { return sw.gate.check(ctx) }},
+		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
+		{"data", func() error { return sw.data(ctx, c, afresh) }},
+		{"current", func() error { return sw.current(c) }},
+		{"sockets", func() error { return sw.sockets(ctx, c, changed) }},
 	}
-	if err := sw.settle(ctx, c); err != nil {
-		return nil, err
-	}
-	if err := sw.stops(ctx, c); err != nil {
-		return nil, err
-	}
-	changed, err := sw.units(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if err := sw.gate.check(ctx); err != nil {
-		return nil, err
-	}
-	jobs, err := sw.restarts(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if c.forward {
-		if err := sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh); err != nil {
+	for _, s := range steps {
+		if err := sw.timed(s.name, s.do); err != nil {
 			return nil, err
 		}
 	}
-	if err := sw.current(c); err != nil {
-		return nil, err
+	return jobs, nil
+}
+
+// data brings the differences of the data over. The seal's place is before it.
+func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
+	if !c.forward {
+		return nil
 	}
-	return jobs, sw.sockets(ctx, c, changed)
+	return sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh)
+}
+
+// timed does a step and notes how long it took.
+func (sw *Switch) timed(name string, do func() error) error {
+	began := time.Now()
+	err := do()
+	sw.timings = append(sw.timings, fmt.Sprintf("%s %.1f", name, float64(time.Since(began).Microseconds())/1000))
+	return err
 }
 
 // settle waits until no unit of the snap is between two states: a start that is

@@ -88,10 +88,6 @@ func changedSockets(set wrappers.Set, changed []string) []string {
 // pins writes a drop-in for every service whose process stays from another
 // revision than the target, and removes the drop-ins that no process needs.
 func (sw *Switch) pins(c course) (changed bool, err error) {
-	_, _, others, err := sw.m.Snaps.Sides(sw.setup)
-	if err != nil {
-		return false, err
-	}
 	want := map[string][]byte{}
 	for _, s := range sw.intent.Plan.Services {
 		stays := s.Action == lifecycle.Keep || s.Action == lifecycle.Signal
@@ -99,7 +95,7 @@ func (sw *Switch) pins(c course) (changed bool, err error) {
 		if !stays || app == nil || s.From.Unset() || s.From == c.target.Revision {
 			continue
 		}
-		started := others[s.From]
+		started := sw.others[s.From]
 		if service(started, s.App) == nil {
 			continue
 		}
