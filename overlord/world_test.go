@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overlord_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"endured/osutil"
+	"endured/overlord/snapstate"
+	"endured/snap"
+	"endured/wrappers"
+)
+
+// world describes everything that a failed change must put back: the files
+// below the root, the units and their processes, and the record. A pid is left
+// out where a unit may have been restarted.
+func (m *machine) world(mayRestart ...string) []string {
+	m.t.Helper()
+	out := append(m.files(), m.units(mayRestart)...)
+	rec, err := json.Marshal(m.record())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return append(out, "record "+string(rec))
+}
+
+func (m *machine) files() []string {
+	m.t.Helper()
+	var out []string
+	err := filepath.WalkDir(m.root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(p, m.root)
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		switch {
+		case p == m.dirs.StateDB(), strings.HasPrefix(rel, "/run/snapd/switch/") && !strings.HasSuffix(rel, ".closed"):
+		case d.IsDir():
+			// what is shared by all snaps may stay when it is empty
+			if strings.HasPrefix(rel, "/var/snap/") || strings.HasPrefix(rel, "/snap/") && rel != "/snap/bin" {
+				out = append(out, fmt.Sprintf("%s %s", rel, fi.Mode()))
+			}
+		case fi.Mode()&fs.ModeSymlink != 0:
+			to, err := os.Readlink(p)
+			if err != nil {
+				return err
+			}
+			out = append(out, rel+" -> "+to)
+		default:
+			data, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			out = append(out, fmt.Sprintf("%s %s %x", rel, fi.Mode(), sha256.Sum256(data)))
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return out
+}
+
+func (m *machine) units(mayRestart []string) []string {
+	m.t.Helper()
+	list, err := m.sd.ListUnits(m.t.Context(), "snap*")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var out []string
+	for _, l := range list {
+		st := m.status(l.Name)
+		if st.LoadState == "not-found" && st.ActiveState == "inactive" || l.Name == gate && st.JobID == 0 {
+			continue
+		}
+		active := st.ActiveState
+		line := fmt.Sprintf("%s %s %s %s reload=%v job=%s", l.Name, st.LoadState, active, st.UnitFileState, st.NeedDaemonReload, st.JobType)
+		if st.MainPID != 0 {
+			line += " from " + m.runs(st.MainPID)
+			if !slices.Contains(mayRestart, l.Name) {
+				line += fmt.Sprintf(" pid %d", st.MainPID)
+			}
+		}
+		out = append(out, line)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// runs tells which revision a process was started from.
+func (m *machine) runs(pid int) string {
+	env, err := osutil.Environ(pid)
+	if err != nil {
+		return "?"
+	}
+	return env["SNAP_REVISION"]
+}
+
+// same fails the test where two descriptions differ.
+func (m *machine) same(before, after []string) {
+	m.t.Helper()
+	for _, l := range before {
+		if !slices.Contains(after, l) {
+			m.t.Errorf("- %s", l)
+		}
+	}
+	for _, l := range after {
+		if !slices.Contains(before, l) {
+			m.t.Errorf("+ %s", l)
+		}
+	}
+}
+
+// sound checks everything that must hold whenever no change is in progress.
+func (m *machine) sound() {
+	m.t.Helper()
+	if st := m.status(gate); st.JobID != 0 || st.ActiveState != "inactive" {
+		m.t.Errorf("the gate is %s with job %d", st.ActiveState, st.JobID)
+	}
+	m.missing(filepath.Join(m.dirs.Units(), "multi-user.target.wants", gate))
+	m.missing(m.dirs.SwitchMark("demo"))
+	rec := m.record()
+	if rec == nil {
+		m.absent()
+		return
+	}
+	var revs []string
+	for _, e := range rec.Sequence {
+		revs = append(revs, e.Revision.String())
+		m.soundMount(e)
+	}
+	blobs := append([]string(nil), revs...)
+	for i := range blobs {
+		blobs[i] = "demo_" + blobs[i] + ".snap"
+	}
+	m.holds(m.dirs.Blobs(), blobs...)
+	links := []string{"current"}
+	if !rec.Active {
+		links = nil
+	}
+	m.holds(m.dirs.Snap("demo"), append(links, revs...)...)
+	m.holds(m.dirs.SnapData("demo"), append(append(links, "common"), revs...)...)
+	if rec.Active {
+		for _, l := range []string{m.dirs.Current("demo"), m.dirs.CurrentData("demo")} {
+			if to, err := os.Readlink(l); to != rec.Current.String() {
+				m.t.Errorf("%s -> %q (%v), current is %s", l, to, err, rec.Current)
+			}
+		}
+	}
+	m.soundServices(rec)
+}
+
+func (m *machine) soundMount(e snapstate.Revision) {
+	m.t.Helper()
+	st := m.status(wrappers.MountUnitName("demo", e.Revision))
+	if st.ActiveState != "active" || st.UnitFileState != "enabled" {
+		m.t.Errorf("%s is %s, %s", st.Name, st.ActiveState, st.UnitFileState)
+	}
+	got, err := os.ReadFile(filepath.Join(m.dirs.Mount("demo", e.Revision), "meta/snap.yaml"))
+	if err != nil || string(got) != e.YAML {
+		m.t.Errorf("revision %s is not what the record says (%v)", e.Revision, err)
+	}
+}
+
+func (m *machine) soundServices(rec *snapstate.Record) {
+	m.t.Helper()
+	info, err := snap.Parse([]byte(rec.Rev(rec.Current).YAML))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	info.Revision = rec.Current
+	for _, a := range []string{"svc", "keeper", "extra", "web"} {
+		unit := "snap.demo." + a + ".service"
+		st := m.status(unit)
+		app := info.Apps[a]
+		if st.JobID != 0 || st.NeedDaemonReload {
+			m.t.Errorf("%s has job %d %s, needs reload: %v", unit, st.JobID, st.JobType, st.NeedDaemonReload)
+		}
+		if app == nil || !rec.Active {
+			if st.LoadState != "not-found" || st.ActiveState != "inactive" {
+				m.t.Errorf("%s is %s, %s, and should not be", unit, st.LoadState, st.ActiveState)
+			}
+			continue
+		}
+		off := slices.Contains(rec.HandStopped, a)
+		switch {
+		case a == "web":
+			if s := m.status(socket); s.UnitFileState == "enabled" && s.ActiveState != "active" {
+				m.t.Errorf("%s is %s", socket, s.ActiveState)
+			}
+		case off != (st.MainPID == 0):
+			m.t.Errorf("%s has pid %d, stopped by hand: %v", unit, st.MainPID, off)
+		case !off && a != "keeper" && m.runs(st.MainPID) != rec.Current.String():
+			m.t.Errorf("%s runs from %s, current is %s", unit, m.runs(st.MainPID), rec.Current)
+		case !off && m.runs(st.MainPID) == "?":
+			m.t.Errorf("the process of %s is gone", unit)
+		}
+		if data, err := os.ReadFile(filepath.Join(m.dirs.Units(), unit)); !strings.Contains(string(data), "X-Revision="+rec.Current.String()+"\n") {
+			m.t.Errorf("%s is not of revision %s (%v)", unit, rec.Current, err)
+		}
+		_, err := os.Stat(wrappers.PinPath(m.dirs, unit))
+		if pinned := err == nil; pinned != (!off && st.MainPID != 0 && m.runs(st.MainPID) != rec.Current.String()) {
+			m.t.Errorf("%s is pinned: %v", unit, pinned)
+		}
+	}
+}
+
+// absent checks that nothing is left of the snap.
+func (m *machine) absent() {
+	m.t.Helper()
+	for _, d := range []string{m.dirs.Snap("demo"), m.dirs.SnapData("demo")} {
+		m.missing(d)
+	}
+	m.holds(m.dirs.Blobs())
+	for _, f := range m.files() {
+		if strings.Contains(f, "demo") && !strings.Contains(f, "/snapshots/") {
+			m.t.Errorf("left: %s", f)
+		}
+	}
+	for _, u := range m.units(nil) {
+		m.t.Errorf("left: %s", u)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for pid, p := range m.procs {
+		m.t.Errorf("left: pid %d of %s", pid, p.unit)
+	}
+}
+
+func (m *machine) missing(path string) {
+	m.t.Helper()
+	if _, err := os.Lstat(path); err == nil {
+		m.t.Errorf("%s exists", strings.TrimPrefix(path, m.root))
+	}
+}
+
+// holds checks the names in a directory.
+func (m *machine) holds(dir string, want ...string) {
+	m.t.Helper()
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		m.t.Error(err)
+	}
+	var have []string
+	for _, e := range es {
+		have = append(have, e.Name())
+	}
+	slices.Sort(want)
+	if !slices.Equal(have, want) {
+		m.t.Errorf("%s holds %v, want %v", strings.TrimPrefix(dir, m.root), have, want)
+	}
+}
