@@ -44,6 +44,7 @@ const (
 	idleTimeout   = 2 * time.Minute
 	// bodyTimeout bounds the time between two reads of a request's body.
 	bodyTimeout   = 30 * time.Second
+	drainTimeout  = 10 * time.Second
 	maxHeaderSize = 64 << 10
 )
 
@@ -144,6 +145,9 @@ func (d *Daemon) serve(w http.ResponseWriter, r *http.Request, row map[string]ro
 			resp = rt.handler(c)
 		}
 	}
+	if resp.typ == "error" {
+		drain(r.Body)
+	}
 	d.reply(w, resp)
 
 	level := slog.LevelInfo
@@ -152,6 +156,17 @@ func (d *Daemon) serve(w http.ResponseWriter, r *http.Request, row map[string]ro
 	}
 	d.options.Log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path,
 		"status", resp.status, "change", resp.change, "uid", peer.UID, "pid", peer.PID, "took", time.Since(began))
+}
+
+// drain reads what is left of a request that was refused: a client that still
+// sends does not read the answer.
+func drain(body io.Reader) {
+	buf := make([]byte, 64<<10)
+	for end := time.Now().Add(drainTimeout); time.Now().Before(end); {
+		if _, err := body.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 // pacedBody is a body whose sender must not pause for longer than bodyTimeout.

@@ -46,8 +46,6 @@ func postUpload(c *call, boundary string) *response {
 	}
 	if resp.typ == "error" {
 		u.discard()
-		// A client that still sends would not read the answer.
-		_, _ = io.Copy(io.Discard, c.Body)
 	}
 	return resp
 }

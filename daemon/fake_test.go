@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"endured/client"
+	"endured/daemon"
+	"endured/dirs"
+	"endured/overlord/lifecycle"
+	"endured/overlord/recipes"
+	"endured/overlord/servicestate"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+)
+
+// fake is a Backend that notes what it is asked for.
+type fake struct {
+	state *state.State
+
+	mu       sync.Mutex
+	calls    []string
+	err      error // what every method fails with
+	uploads  []uploaded
+	plan     *lifecycle.Plan
+	snaps    []recipes.SnapView
+	services []servicestate.View
+}
+
+type uploaded struct {
+	path    string
+	mode    os.FileMode
+	content string
+	options recipes.InstallOptions
+}
+
+func (f *fake) note(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+	return f.err
+}
+
+func (f *fake) begin(kind, format string, args ...any) (string, error) {
+	if err := f.note(format, args...); err != nil {
+		return "", err
+	}
+	return f.newChange(kind, "probe"), nil
+}
+
+// newChange makes a change with one task that nobody runs.
+func (f *fake) newChange(kind, name string) string {
+	var id string
+	err := f.state.Update(func(tx *state.Tx) error {
+		c := tx.NewChange(kind, "Do "+kind)
+		c.Set("snap-names", []string{name})
+		c.Set("setup/"+name, "private")
+		t := tx.NewTask("some-task", "Do something")
+		t.Log("pid 4242 was there")
+		c.AddTask(t)
+		id = c.ID()
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+func (f *fake) InstallFile(_ context.Context, path string, o recipes.InstallOptions) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	f.uploads = append(f.uploads, uploaded{path, fi.Mode(), string(raw), o})
+	f.mu.Unlock()
+	return f.begin("install-snap", "install %s", o.Name)
+}
+
+func (f *fake) PlanInstallFile(_ context.Context, path string, _ recipes.InstallOptions) (*lifecycle.Plan, error) {
+	return f.plan, f.note("plan install %s", path)
+}
+
+func (f *fake) Revert(_ context.Context, name string, rev snap.Revision) (string, error) {
+	return f.begin("revert-snap", "revert %s %s", name, rev)
+}
+
+func (f *fake) PlanRevert(_ context.Context, name string, rev snap.Revision) (*lifecycle.Plan, error) {
+	return f.plan, f.note("plan revert %s %s", name, rev)
+}
+
+func (f *fake) Remove(_ context.Context, names []string, o recipes.RemoveOptions) (string, error) {
+	return f.begin("remove-snap", "remove %v %+v", names, o)
+}
+
+func (f *fake) PlanRemove(_ context.Context, names []string, o recipes.RemoveOptions) ([]*lifecycle.Plan, error) {
+	return []*lifecycle.Plan{f.plan}, f.note("plan remove %v", names)
+}
+
+func (f *fake) Enable(_ context.Context, name string) (string, error) {
+	return f.begin("enable-snap", "enable %s", name)
+}
+
+func (f *fake) Disable(_ context.Context, name string) (string, error) {
+	return f.begin("disable-snap", "disable %s", name)
+}
+
+func (f *fake) Services(_ context.Context, r recipes.ServicesRequest) (string, error) {
+	return f.begin("service-control", "%s %v enable=%v disable=%v reload=%v", r.Event, r.Names, r.Enable, r.Disable, r.Reload)
+}
+
+func (f *fake) Snaps(_ context.Context, names []string, all bool) ([]recipes.SnapView, error) {
+	if err := f.note("snaps %v all=%v", names, all); err != nil {
+		return nil, err
+	}
+	var out []recipes.SnapView
+	for _, v := range f.snaps {
+		if len(names) == 0 || slices.Contains(names, v.Record.Name) {
+			out = append(out, v)
+		}
+	}
+	if len(names) > 0 && len(out) == 0 {
+		return nil, &snapstate.NotInstalledError{Snap: names[0]}
+	}
+	return out, nil
+}
+
+func (f *fake) ServiceViews(_ context.Context, names []string) ([]servicestate.View, error) {
+	return f.services, f.note("services %v", names)
+}
+
+func (f *fake) Track(_ context.Context, pid int, snapName, app string) error {
+	return f.note("track %d %s %s", pid, snapName, app)
+}
+
+func (f *fake) Abort(id string) error {
+	return errors.Join(f.note("abort %s", id), f.state.Update(func(tx *state.Tx) error {
+		tx.Change(id).Abort()
+		return nil
+	}))
+}
+
+func (f *fake) State() *state.State { return f.state }
+
+func (f *fake) called() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
+// fixture is a daemon on a socket in a temporary directory, over a fake.
+type fixture struct {
+	*fake
+	t      *testing.T
+	dirs   dirs.Dirs
+	daemon *daemon.Daemon
+	client *client.Client
+
+	mu   sync.Mutex
+	peer daemon.Peer
+}
+
+// as makes new connections come from a user.
+func (f *fixture) as(p daemon.Peer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.peer = p
+}
+
+func now() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return time.Duration(ts.Nano())
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	root := t.TempDir()
+	d := dirs.New(root)
+	for _, dir := range []string{d.Blobs(), d.Run()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := state.Open(filepath.Join(root, "state.db"), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{fake: &fake{state: st}, t: t, dirs: d, peer: daemon.Peer{UID: 0, PID: os.Getpid(), Accepted: now()}}
+	l, err := net.Listen("unix", d.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.daemon = daemon.New(f.fake, daemon.Options{Dirs: d, Version: "1.2.3", Peer: func(net.Conn) (daemon.Peer, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.peer, nil
+	}})
+	served := make(chan error, 1)
+	go func() { served <- f.daemon.Serve(l) }()
+	f.client = f.newClient()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f.daemon.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// newClient is a client with connections of its own.
+func (f *fixture) newClient() *client.Client {
+	return client.New(client.Config{Socket: f.dirs.Socket(), Patience: time.Millisecond})
+}
+
+// raw makes a request on a connection of its own and returns the answer as it is.
+func (f *fixture) raw(method, path, contentType string, body io.Reader) (status int, answer string) {
+	f.t.Helper()
+	h := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", f.dirs.Socket())
+		}}}
+	req, err := http.NewRequest(method, "http://localhost"+path, body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		f.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); ct != "application/json" {
+		f.t.Errorf("%s %s: Content-Type %q", method, path, ct)
+	}
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return resp.StatusCode, string(raw)
+}
+
+func (f *fixture) spooled() []string {
+	f.t.Helper()
+	entries, err := os.ReadDir(f.dirs.Blobs())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+// refusal returns the daemon's error, failing the test if there is none.
+func refusal(t *testing.T, err error) *client.Error {
+	t.Helper()
+	var e *client.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got error %v, want a refusal of the daemon", err)
+	}
+	return e
+}
+
+func probeView(rev snap.Revision, current bool) recipes.SnapView {
+	info := &snap.Info{Name: "probe", Version: "1.0", Type: "app", Confinement: "strict", Revision: rev, Apps: map[string]*snap.App{}}
+	info.Apps["svc"] = &snap.App{Snap: info, Name: "svc", Daemon: "simple"}
+	info.Apps["cli"] = &snap.App{Snap: info, Name: "cli"}
+	r := snapstate.Revision{Revision: rev, Size: 4096, Installed: time.Unix(1700000000, 0).UTC()}
+	return recipes.SnapView{Record: snapstate.Record{Name: "probe", Current: rev, Active: current}, Rev: r, Info: info, Current: current}
+}
