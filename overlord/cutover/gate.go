@@ -56,7 +56,7 @@ func (g *gate) arm(ctx context.Context) error {
 		return fmt.Errorf("cannot hold starts over a reboot: %w", err)
 	}
 	if changed {
-		if err := osutil.SyncDirEntry(filepath.Dir(link)); err != nil {
+		if err := osutil.SyncDirEntry(link); err != nil {
 			return fmt.Errorf("cannot hold starts over a reboot: %w", err)
 		}
 	}
@@ -168,7 +168,7 @@ func (g *gate) unlink() error {
 		}
 		return fmt.Errorf("cannot let starts go at boot: %w", err)
 	}
-	return osutil.SyncDirEntry(filepath.Dir(link))
+	return osutil.SyncDirEntry(link)
 }
 
 // close ends the watch; the gate itself stays as it is.

@@ -34,6 +34,9 @@ func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error
 			}
 			listens := sts[0].ActiveState == "active"
 			switch {
+			case listens && slices.Contains(changed, u) && c.wish[a.Name] == leave && sts[0].SubState == "running":
+				// systemd refuses while the service runs, which has its old socket
+				sw.task.Log("%s keeps its old sockets until %s is restarted", a.Unit(), a.Unit())
 			case listens && slices.Contains(changed, u):
 				err = sw.m.Systemd.Run(ctx, "restart", u, "replace")
 			case !listens && (fresh && sts[0].UnitFileState == "enabled" || slices.Contains(changed, u) && sts[0].ActiveState == "failed"):

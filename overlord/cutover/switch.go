@@ -17,6 +17,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/snap"
 	"endured/systemd"
+	"endured/wrappers"
 )
 
 // wish is what a direction of the switch wants of one service.
@@ -79,15 +80,37 @@ func (sw *Switch) back(ctx context.Context) error {
 			c.disable = append(c.disable, s.App)
 		}
 	}
-	if sw.to == nil {
-		// what going away disabled is enabled as it was
-		for _, a := range sw.from.Services() {
-			if !slices.Contains(sw.intent.Disabled, a.Name) {
-				c.enable = append(c.enable, a.Name)
-			}
-		}
+	var err error
+	if c.enable, err = sw.disabledOnTheWay(); err != nil {
+		return err
 	}
 	return sw.travel(ctx, c)
+}
+
+// disabledOnTheWay lists the services with units that going forward disables,
+// because the new side lacks them, and that were enabled before.
+func (sw *Switch) disabledOnTheWay() ([]string, error) {
+	if sw.from == nil {
+		return nil, nil
+	}
+	before, err := wrappers.Units(sw.from, sw.m.Wrap)
+	if err != nil {
+		return nil, err
+	}
+	var after wrappers.Set
+	if sw.to != nil {
+		if after, err = wrappers.Units(sw.to, sw.m.Wrap); err != nil {
+			return nil, err
+		}
+	}
+	var out []string
+	for _, a := range sw.from.Services() {
+		lacks := func(u string) bool { return !slices.Contains(after.Enable[a.Name], u) }
+		if slices.ContainsFunc(before.Enable[a.Name], lacks) && !slices.Contains(sw.intent.Disabled, a.Name) {
+			out = append(out, a.Name)
+		}
+	}
+	return out, nil
 }
 
 // travel is the way of the switch, in either direction.
@@ -114,6 +137,9 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 		if err := sw.timed("sync", sync); err != nil {
 			return err
 		}
+	}
+	if err := sw.timed("links", sw.syncLinks); err != nil {
+		return err
 	}
 	if err := sw.timed("boot link", sw.gate.unlink); err != nil {
 		return err
@@ -287,6 +313,16 @@ func (sw *Switch) current(c course) error {
 		}
 	}
 	return sw.launchers(c)
+}
+
+// syncLinks makes what current did durable, now that nothing waits for it.
+func (sw *Switch) syncLinks() error {
+	for _, l := range []string{sw.m.Dirs.CurrentData(sw.setup.Snap), sw.m.Dirs.Current(sw.setup.Snap)} {
+		if err := osutil.SyncDirEntry(l); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func removeLink(path string) error {

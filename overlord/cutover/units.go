@@ -13,6 +13,7 @@ import (
 
 	"endured/osutil"
 	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
 	"endured/snap"
 	"endured/wrappers"
 )
@@ -51,6 +52,9 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 		if err := sw.m.Systemd.Reload(ctx); err != nil {
 			return nil, fmt.Errorf("cannot make systemd read the units of snap %q: %w", sw.setup.Snap, err)
 		}
+	}
+	if err := sw.resetRemoved(ctx, c, set); err != nil {
+		return nil, err
 	}
 	return changedSockets(set, changed), nil
 }
@@ -178,6 +182,25 @@ func (sw *Switch) removeUnits(c course, target wrappers.Set) (bool, error) {
 		removed = removed || err == nil
 	}
 	return removed, nil
+}
+
+// resetRemoved makes systemd forget a failure of what has no unit file any more:
+// it would be listed as "not-found failed" until somebody asks for that.
+func (sw *Switch) resetRemoved(ctx context.Context, c course, target wrappers.Set) error {
+	if c.other == nil {
+		return nil
+	}
+	for _, a := range c.other.Services() {
+		if target.Services[a.Name] != "" {
+			continue
+		}
+		for _, u := range append(snapstate.ActivatorUnits(a), a.Unit()) {
+			if err := sw.m.Systemd.ResetFailed(ctx, u); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // enablement enables what is new and disables what goes. What is in both sides

@@ -22,28 +22,36 @@ func (m *Manager) doCopyData(ctx context.Context, t *state.Task) (state.Commit, 
 	if err != nil {
 		return nil, err
 	}
+	err = m.makeData(ctx, t, s)
+	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
+		err = errors.Join(err, m.dropData(s))
+	}
+	return nil, err
+}
+
+func (m *Manager) makeData(ctx context.Context, t *state.Task, s *Setup) error {
 	for _, d := range []string{m.Dirs.AllData(), m.Dirs.SnapData(s.Snap), m.Dirs.Common(s.Snap)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
-			return nil, fmt.Errorf("cannot make data directory: %w", err)
+			return fmt.Errorf("cannot make data directory: %w", err)
 		}
 	}
 	if err := m.setAside(s); err != nil {
-		return nil, err
+		return err
 	}
 	if !m.copied(s) {
 		if err := os.MkdirAll(m.Dirs.Data(s.Snap, s.To), 0o755); err != nil {
-			return nil, fmt.Errorf("cannot make data directory: %w", err)
+			return fmt.Errorf("cannot make data directory: %w", err)
 		}
-		return nil, nil
+		return nil
 	}
 	c := m.newCopier(s, t)
 	if err := c.First(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	m.mu.Lock()
 	m.copies[t.ChangeID()+"/"+s.Snap] = c
 	m.mu.Unlock()
-	return nil, nil
+	return nil
 }
 
 func (m *Manager) newCopier(s *Setup, t *state.Task) *treecopy.Copier {
@@ -158,17 +166,17 @@ func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit
 	m.mu.Lock()
 	delete(m.copies, t.ChangeID()+"/"+s.Snap)
 	m.mu.Unlock()
-	if err := m.DropCopy(s); err != nil {
-		return nil, err
+	return nil, m.dropData(s)
+}
+
+// dropData removes the directories that makeData made: a first install leaves
+// none behind.
+func (m *Manager) dropData(s *Setup) error {
+	if err := m.DropCopy(s); err != nil || !s.From.Unset() {
+		return err
 	}
-	if !s.From.Unset() {
-		return nil, nil
+	if err := os.RemoveAll(m.Dirs.SnapData(s.Snap)); err != nil {
+		return fmt.Errorf("cannot remove data: %w", err)
 	}
-	// a first install leaves no directory behind
-	for _, d := range []string{m.Dirs.Common(s.Snap), m.Dirs.SnapData(s.Snap)} {
-		if err := os.RemoveAll(d); err != nil {
-			return nil, fmt.Errorf("cannot remove data: %w", err)
-		}
-	}
-	return nil, nil
+	return nil
 }

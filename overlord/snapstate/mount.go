@@ -25,33 +25,42 @@ func (m *Manager) doMount(ctx context.Context, t *state.Task) (state.Commit, err
 	if err != nil {
 		return nil, err
 	}
+	err = m.mountRevision(ctx, s)
+	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
+		// a task that failed leaves nothing behind
+		err = errors.Join(err, m.unmount(context.WithoutCancel(ctx), s.Snap, s.Rev.Revision, 0))
+	}
+	return nil, err
+}
+
+func (m *Manager) mountRevision(ctx context.Context, s *Setup) error {
 	rev := s.Rev.Revision
 	where := m.Dirs.Mount(s.Snap, rev)
 	if err := os.MkdirAll(where, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make mount point: %w", err)
+		return fmt.Errorf("cannot make mount point: %w", err)
 	}
 	unit, data, err := wrappers.MountUnit(s.Snap, rev, wrappers.Options{Dirs: m.Dirs})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := osutil.WriteFile(filepath.Join(m.Dirs.Units(), unit), data, 0o644); err != nil {
-		return nil, fmt.Errorf("cannot write mount unit: %w", err)
+	if err := osutil.WriteFileSync(filepath.Join(m.Dirs.Units(), unit), data, 0o644); err != nil {
+		return fmt.Errorf("cannot write mount unit: %w", err)
 	}
 	if _, err := m.Systemd.Enable(ctx, unit); err != nil {
-		return nil, fmt.Errorf("cannot enable mount of snap %q: %w", s.Snap, err)
+		return fmt.Errorf("cannot enable mount of snap %q: %w", s.Snap, err)
 	}
 	if err := m.Systemd.Run(ctx, "start", unit, "replace"); err != nil {
-		return nil, fmt.Errorf("cannot mount snap %q: %w", s.Snap, err)
+		return fmt.Errorf("cannot mount snap %q: %w", s.Snap, err)
 	}
 	// what is mounted must be what was validated
 	got, err := os.ReadFile(filepath.Join(where, "meta/snap.yaml"))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read mounted snap: %w", err)
+		return fmt.Errorf("cannot read mounted snap: %w", err)
 	}
 	if !bytes.Equal(got, []byte(s.Rev.YAML)) {
-		return nil, fmt.Errorf("cannot use mounted snap %q: meta/snap.yaml is not what was validated", s.Snap)
+		return fmt.Errorf("cannot use mounted snap %q: meta/snap.yaml is not what was validated", s.Snap)
 	}
-	return nil, nil
+	return nil
 }
 
 func (m *Manager) undoMount(ctx context.Context, t *state.Task) (state.Commit, error) {
@@ -98,5 +107,6 @@ func (m *Manager) unmount(ctx context.Context, name string, rev snap.Revision, f
 	if err := os.Remove(where); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove mount point: %w", err)
 	}
+	os.Remove(filepath.Dir(where)) // only when empty: no other revision
 	return nil
 }

@@ -25,20 +25,34 @@ func (m *Manager) doPrepare(ctx context.Context, t *state.Task) (state.Commit, e
 	if err != nil {
 		return nil, err
 	}
+	if err := m.placeBlob(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot put snap file in place: %w", err), m.removeBlob(s))
+	}
+	return nil, nil
+}
+
+func (m *Manager) placeBlob(s *Setup) error {
 	blob := m.Dirs.Blob(s.Snap, s.Rev.Revision)
 	if err := os.Rename(s.File, blob); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot put snap file in place: %w", err)
-		}
 		// after a crash the file may be there already
-		if fi, serr := os.Stat(blob); serr != nil || fi.Size() != s.Rev.Size {
-			return nil, fmt.Errorf("cannot put snap file in place: %w", err)
+		if fi, serr := os.Stat(blob); !errors.Is(err, fs.ErrNotExist) || serr != nil || fi.Size() != s.Rev.Size {
+			return err
 		}
 	}
 	if err := syncFile(blob); err != nil {
-		return nil, fmt.Errorf("cannot write snap file: %w", err)
+		return err
 	}
-	return nil, osutil.SyncDirEntry(m.Dirs.Blobs())
+	return osutil.SyncDirEntry(blob)
+}
+
+// removeBlob removes the file, wherever it got to.
+func (m *Manager) removeBlob(s *Setup) error {
+	for _, p := range []string{m.Dirs.Blob(s.Snap, s.Rev.Revision), s.File} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove snap file: %w", err)
+		}
+	}
+	return nil
 }
 
 func syncFile(path string) error {
@@ -55,12 +69,7 @@ func (m *Manager) undoPrepare(ctx context.Context, t *state.Task) (state.Commit,
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range []string{m.Dirs.Blob(s.Snap, s.Rev.Revision), s.File} {
-		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot remove snap file: %w", err)
-		}
-	}
-	return nil, nil
+	return nil, m.removeBlob(s)
 }
 
 // CleanSpool removes uploads that no unfinished change refers to: a daemon that

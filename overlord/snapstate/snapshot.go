@@ -71,7 +71,7 @@ func (m *Manager) doSaveSnapshot(ctx context.Context, t *state.Task) (state.Comm
 		return nil, fmt.Errorf("cannot save data of snap %q: %w", s.Snap, err)
 	}
 	t.Log("Saved data in %s", file)
-	return nil, osutil.SyncDirEntry(m.Dirs.Snapshots())
+	return nil, osutil.SyncDirEntry(file)
 }
 
 func (m *Manager) writeSnapshot(ctx context.Context, path string, rec *Record, dirs []string) error {
