@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -24,6 +25,10 @@ type app struct {
 	getenv  func(string) string
 	environ func() []string
 	uid     int
+	// home is the user's home directory; "" is what the system says.
+	home string
+	// zone is what times are shown in.
+	zone *time.Location
 	// terminal tells that err is one: progress is drawn there, else told in lines.
 	terminal bool
 	// colour tells that out is a terminal that may be coloured.
@@ -50,7 +55,7 @@ func newApp() *app {
 			Interactive: isTerminal(os.Stdin),
 		}),
 		dirs: d, out: os.Stdout, err: os.Stderr,
-		getenv: os.Getenv, environ: os.Environ, uid: os.Getuid(),
+		getenv: os.Getenv, environ: os.Environ, uid: os.Getuid(), zone: time.Local,
 		terminal: isTerminal(os.Stderr) && !dumb,
 		colour:   isTerminal(os.Stdout) && !dumb && os.Getenv("NO_COLOR") == "",
 		width: func() int {

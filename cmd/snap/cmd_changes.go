@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,10 +39,9 @@ func newChangesCommand(a *app) *cobra.Command {
 				return nil
 			}
 			t := newTable("ID", "Status", "Spawn", "Ready", "Summary")
-			now := time.Now()
 			for _, ch := range list {
-				t.add(ch.ID, ch.Status, humanTime(ch.SpawnTime, now, absolute),
-					humanTime(timeOf(ch.ReadyTime), now, absolute), printable(ch.Summary))
+				t.add(ch.ID, ch.Status, a.when(ch.SpawnTime, absolute),
+					a.when(timeOf(ch.ReadyTime), absolute), printable(ch.Summary))
 			}
 			t.write(a.out)
 			fmt.Fprintln(a.out)
@@ -121,14 +119,13 @@ var dotted = strings.Repeat(".", 70)
 
 func (a *app) printChange(ch *client.Change, absolute bool) {
 	t := newTable("Status", "Spawn", "Ready", "Summary")
-	now := time.Now()
 	for i := range ch.Tasks {
 		task := &ch.Tasks[i]
 		summary := printable(task.Summary)
 		if task.Status == "Doing" && task.Progress.Total > 1 {
 			summary += fmt.Sprintf(" (%.2f%%)", 100*float64(task.Progress.Done)/float64(task.Progress.Total))
 		}
-		t.add(task.Status, humanTime(task.SpawnTime, now, absolute), humanTime(timeOf(task.ReadyTime), now, absolute), summary)
+		t.add(task.Status, a.when(task.SpawnTime, absolute), a.when(timeOf(task.ReadyTime), absolute), summary)
 	}
 	t.write(a.out)
 	for i := range ch.Tasks {

@@ -63,14 +63,14 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 	if err != nil {
 		return err
 	}
-	me, err := user.Current()
+	home, err := a.realHome()
 	if err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
-	if err := makeUserDirs(me.HomeDir, snapName, appInfo.Snap.Revision.String(), a.uid); err != nil {
+	if err := makeUserDirs(home, snapName, appInfo.Snap.Revision.String(), a.uid); err != nil {
 		fmt.Fprintf(a.err, "warning: %v\n", err)
 	}
-	env := a.environment(appInfo, me.HomeDir)
+	env := a.environment(appInfo, home)
 	argv, err := command(appInfo, a.dirs.Mount(snapName, appInfo.Snap.Revision), env)
 	if err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
@@ -83,6 +83,18 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 		return fmt.Errorf("cannot run %q: %s: %w", snapApp, argv[0], err)
 	}
 	return nil
+}
+
+// realHome is the user's home directory, whatever $HOME says.
+func (a *app) realHome() (string, error) {
+	if a.home != "" {
+		return a.home, nil
+	}
+	me, err := user.Current()
+	if err != nil {
+		return "", err
+	}
+	return me.HomeDir, nil
 }
 
 // enter reads what the current revision says of an app and has this process

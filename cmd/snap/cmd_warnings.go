@@ -27,14 +27,14 @@ func newWarningsCommand(a *app) *cobra.Command {
 				fmt.Fprintln(a.err, "No warnings.")
 				return nil
 			}
-			now, last := time.Now(), time.Time{}
+			last := time.Time{}
 			for i, w := range list {
 				if i > 0 {
 					fmt.Fprintln(a.out, "---")
 				}
 				message := printable(strings.ReplaceAll(strings.TrimSpace(w.Message), "\n", "\x00"))
 				fmt.Fprintf(a.out, "last-occurrence:  %s\nwarning: |\n  %s\n",
-					humanTime(w.LastAdded, now, absolute), message)
+					a.when(w.LastAdded, absolute), message)
 				if w.LastAdded.After(last) {
 					last = w.LastAdded
 				}

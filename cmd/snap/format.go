@@ -71,12 +71,16 @@ func printable(s string) string {
 	}, s)
 }
 
-// humanTime says when something was, in local time; absolute says it exactly.
+// when says when something was; absolute says it exactly.
+func (a *app) when(t time.Time, absolute bool) string {
+	return humanTime(t.In(a.zone), time.Now().In(a.zone), absolute)
+}
+
+// humanTime says when something was, seen from now, in the zone of both.
 func humanTime(t, now time.Time, absolute bool) string {
 	if t.IsZero() {
 		return "-"
 	}
-	t, now = t.Local(), now.Local()
 	if absolute {
 		return t.Format(time.RFC3339)
 	}

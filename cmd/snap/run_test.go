@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const runYAML = `name: probe
+version: "1.0"
+confinement: strict
+environment:
+  GREETING: hello $LANG
+apps:
+  probe:
+    command: bin/probe --data $SNAP_DATA --word $GREETING $UNSET
+    command-chain: [bin/chain]
+  svc:
+    command: bin/svc
+    daemon: simple
+`
+
+// ran is what the process would have been replaced by.
+type ran struct {
+	path string
+	argv []string
+	env  []string
+}
+
+func newRunWorld(t *testing.T) (*world, *ran) {
+	t.Helper()
+	w := newWorld(t, map[string]string{"POST /v2/track": "null"})
+	meta := filepath.Join(w.dirs.Snap("probe"), "x3", "meta")
+	if err := os.MkdirAll(meta, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(meta, "snap.yaml"), []byte(runYAML), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("x3", w.dirs.Current("probe")); err != nil {
+		t.Fatal(err)
+	}
+	w.uid = os.Getuid()
+	w.home = t.TempDir()
+	r := &ran{}
+	w.exec = func(path string, argv, env []string) error {
+		*r = ran{path, argv, env}
+		return nil
+	}
+	return w, r
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	w, r := newRunWorld(t)
+	if status := w.execute(context.Background(), []string{"run", "probe", "--flag", "a b"}); status != 0 || w.err.Len() > 0 {
+		t.Fatalf("status %d: %s", status, w.err.String())
+	}
+	root := filepath.Join(w.dirs.Snap("probe"), "x3")
+	want := []string{root + "/bin/chain", root + "/bin/probe", "--data", "/var/snap/probe/x3", "--word", "hello C", "--flag", "a b"}
+	if r.path != want[0] || !reflect.DeepEqual(r.argv, want) {
+		t.Errorf("ran %s %q\nwant %q", r.path, r.argv, want)
+	}
+	for _, v := range []string{"LANG=C", "SNAP_REVISION=x3", "SNAP_NAME=probe", "SNAP_USER_DATA=" + w.home + "/snap/probe/x3",
+		"HOME=" + w.home + "/snap/probe/x3", "SNAP_REAL_HOME=" + w.home, "GREETING=hello C"} {
+		if !slices.Contains(r.env, v) {
+			t.Errorf("environment lacks %s: %q", v, r.env)
+		}
+	}
+	if got := w.asked(); got != `POST /v2/track {"snap":"probe","app":"probe"}` {
+		t.Errorf("asked %s", got)
+	}
+	if link, err := os.Readlink(filepath.Join(w.home, "snap/probe/current")); link != "x3" {
+		t.Errorf("user data's current is %q, %v", link, err)
+	}
+	// As /snap/bin/probe would.
+	*r = ran{}
+	if err := w.runApp(context.Background(), "probe", []string{"--help"}); err != nil || r.argv[len(r.argv)-1] != "--help" {
+		t.Errorf("through a link: %v, %q", err, r.argv)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	w, r := newRunWorld(t)
+	for name, want := range map[string]string{
+		"nosuch":    `cannot find current revision for snap "nosuch"`,
+		"probe.no":  `cannot find app "no" in "probe"`,
+		"probe.svc": `cannot run probe.svc: it is a service`,
+		"../x":      `cannot run "../x"`,
+	} {
+		err := w.runApp(context.Background(), name, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	if r.path != "" || w.asked() != "" {
+		t.Errorf("ran %q, asked %s", r.path, w.asked())
+	}
+}
+
+func TestRunWithoutDaemonWarns(t *testing.T) {
+	t.Parallel()
+	w, r := newRunWorld(t)
+	w.mu.Lock()
+	delete(w.answers, "POST /v2/track")
+	w.mu.Unlock()
+	if err := w.runApp(context.Background(), "probe", nil); err != nil || r.path == "" || !strings.Contains(w.err.String(), "warning: snapd does not know") {
+		t.Errorf("%v, ran %q, told %q", err, r.path, w.err.String())
+	}
+}
+
+func TestRunWaitsForTheSwitch(t *testing.T) {
+	t.Parallel()
+	w, r := newRunWorld(t)
+	path := w.dirs.SwitchLock("probe")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan struct{})
+	w.app.err = writerFunc(func(p []byte) { close(told) })
+	w.hook = func(string) {
+		// The app is tracked under the lock: no switch can begin meanwhile.
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			t.Errorf("the lock is free while the app is tracked: %v", err)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.runApp(context.Background(), "probe", nil) }()
+	select {
+	case <-told:
+	case err := <-ended:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it did not say that it waits")
+	}
+	if r.path != "" || w.asked() != "" {
+		t.Errorf("under the switch: ran %q, asked %s", r.path, w.asked())
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || r.path == "" {
+		t.Errorf("after the switch: %v, ran %q", err, r.path)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("the lock is still held: %v", err)
+	}
+}
+
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
+
+func TestUserDirsFollowNoLink(t *testing.T) {
+	t.Parallel()
+	home, outside := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(home, "snap")); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeUserDirs(home, "probe", "x1", os.Getuid()); err == nil {
+		t.Error("a linked ~/snap was followed")
+	}
+	if err := os.Remove(filepath.Join(home, "snap")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(home, "snap/probe"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(home, "snap/probe/common")); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeUserDirs(home, "probe", "x1", os.Getuid()); err == nil {
+		t.Error("a linked common was followed")
+	}
+	if err := makeUserDirs(t.TempDir(), "probe", "x1", os.Getuid()+1); err == nil {
+		t.Error("directories of somebody else were used")
+	}
+	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+		t.Errorf("outside of home there is %v", entries)
+	}
+}
+
+func TestHumanTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 10, 1, 0, 0, 0, time.UTC)
+	for ago, want := range map[time.Duration]string{
+		0:                   "today at 01:00 UTC",
+		2 * time.Hour:       "yesterday at 23:00 UTC",
+		26 * time.Hour:      "2 days ago, at 23:00 UTC",
+		30 * 24 * time.Hour: "2026-02-08",
+		-24 * time.Hour:     "tomorrow at 01:00 UTC",
+	} {
+		if got := humanTime(now.Add(-ago), now, false); got != want {
+			t.Errorf("%v ago: %q, want %q", ago, got, want)
+		}
+	}
+	if got := humanTime(time.Time{}, now, false); got != "-" {
+		t.Errorf("no time: %q", got)
+	}
+}
