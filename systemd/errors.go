@@ -5,6 +5,7 @@ package systemd
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -27,6 +28,17 @@ func (e *Error) Error() string {
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Name == e.Name
+}
+
+// nobody says that the bus answered because PID 1 is not on it: it executes
+// itself anew.
+func (e *Error) nobody() bool {
+	const prefix = "org.freedesktop.DBus.Error."
+	switch e.Name {
+	case prefix + "NoReply", prefix + "Disconnected", prefix + "ServiceUnknown", prefix + "NameHasNoOwner":
+		return true
+	}
+	return strings.HasPrefix(e.Name, prefix+"Spawn.")
 }
 
 // What the service manager answers, for errors.Is.

@@ -175,11 +175,12 @@ func (m *Manager) enqueue(ctx context.Context, verb, unit, method string, args .
 			return nil, fmt.Errorf("cannot %s %s: %w", verb, unit, err)
 		}
 		// The job may have been made. A second start or stop does no harm; a
-		// second restart would disturb the unit twice.
+		// second restart would disturb the unit twice, and a second scope of
+		// one name is refused.
 		if j, err := m.WatchJob(ctx, unit); err == nil && j != nil && j.Verb == verb {
 			return j, nil
 		}
-		if verb == "restart" {
+		if verb == "restart" || method == "StartTransientUnit" {
 			return nil, fmt.Errorf("cannot %s %s: %w", verb, unit, ErrConnectionLost)
 		}
 	}

@@ -3,6 +3,7 @@
 package systemd
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,11 @@ func (l *link) isLost(ctx context.Context, err error) bool {
 	}
 	var e *Error
 	if errors.As(err, &e) {
-		return e.Name == "org.freedesktop.DBus.Error.NoReply" || e.Name == "org.freedesktop.DBus.Error.Disconnected"
+		if !e.nobody() {
+			return false
+		}
+		l.close()
+		return true
 	}
 	var op *net.OpError
 	if l.bus.Connected() && !errors.As(err, &op) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -80,7 +85,7 @@ func (m *Manager) dialOne(ctx context.Context, dial func(context.Context) (net.C
 	if err != nil {
 		return nil, err
 	}
-	bus, err := dbus.NewConn(c, dbus.WithContext(m.ctx), dbus.WithSignalHandler(&inOrder{deliver: m.deliver}))
+	bus, err := dbus.NewConn(&buffered{Conn: c, r: bufio.NewReaderSize(c, 64<<10)}, dbus.WithContext(m.ctx), dbus.WithSignalHandler(&inOrder{deliver: m.deliver}))
 	if err != nil {
 		c.Close()
 		return nil, err
@@ -94,6 +99,14 @@ func (m *Manager) dialOne(ctx context.Context, dial func(context.Context) (net.C
 	}
 	return l, nil
 }
+
+// buffered saves godbus' many small reads of each message a system call each.
+type buffered struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // open authenticates and subscribes.
 func (l *link) open(ctx context.Context) error {

@@ -3,7 +3,10 @@
 package systemd_test
 
 import (
+	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"endured/systemd"
@@ -40,5 +43,68 @@ func TestRealSuite(t *testing.T) {
 				return systemdtest.Env{M: m, Root: "/"}
 			})
 		})
+	}
+}
+
+// TestRealQuoting has PID 1 read what the quoting functions write.
+func TestRealQuoting(t *testing.T) {
+	if os.Getenv("SYSTEMD_SUITE_REAL") != "1" {
+		t.Skip("SYSTEMD_SUITE_REAL=1 is not set")
+	}
+	m, err := systemd.Dial(t.Context(), systemd.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	odd := []string{"", " ", ";", `\;`, `\`, `\n`, `"`, "'", `a"b'c\`, "$HOME", "${HOME}", "$$", "%n", "%%", "100%", "ü€😀", "a\tb",
+		"#x", "-x", "|", "&", "*", "~", "=", "A=B", `\x41`, "a  b", "\u2028"}
+	args := append([]string{"/bin/sh", "-c", "while :; do sleep 1000; done", "sh"}, odd...)
+	start, err := systemd.QuoteExec(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := []systemd.Option{{Name: "Type", Value: "exec"}, {Name: "ExecStart", Value: start}, {Name: "KillMode", Value: "control-group"}}
+	for i, v := range odd {
+		q, err := systemd.QuoteEnv(fmt.Sprintf("ODD%d", i), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		service = append(service, systemd.Option{Name: "Environment", Value: q})
+	}
+	data, err := systemd.Unit{
+		{Name: "Unit", Options: []systemd.Option{{Name: "Description", Value: systemd.QuoteValue(`50% of "it" \ $x`)}}},
+		{Name: "Service", Options: service},
+	}.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const unit = "endured-quoting.service"
+	if err := os.WriteFile("/run/systemd/system/"+unit, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove("/run/systemd/system/" + unit)
+	if err := m.Run(t.Context(), "start", unit, "replace"); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Run(t.Context(), "stop", unit, "replace")
+	st, err := m.Status(t.Context(), unit)
+	if err != nil || st[0].Description != `50% of "it" \ $x` {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	read := func(file string) []string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", st[0].MainPID, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+	}
+	if got := read("cmdline"); !slices.Equal(got, args) {
+		t.Errorf("arguments %q, want %q", got, args)
+	}
+	env := read("environ")
+	for i, v := range odd {
+		if want := fmt.Sprintf("ODD%d=%s", i, v); !slices.Contains(env, want) {
+			t.Errorf("no %q in %q", want, env)
+		}
 	}
 }

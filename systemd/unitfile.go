@@ -11,8 +11,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	sdunit "github.com/coreos/go-systemd/v22/unit"
 )
 
 // Unit is a unit file or a drop-in as data, in the order of the file.
@@ -96,7 +94,13 @@ func checkText(s string) error {
 
 // EscapePath is the part of a unit's name that stands for a path, as made by
 // "systemd-escape --path": /snap/foo/x1 is snap-foo-x1.
-func EscapePath(p string) string { return sdunit.UnitNamePathEscape(path.Clean("/" + p)) }
+func EscapePath(p string) string {
+	p = strings.TrimPrefix(path.Clean("/"+p), "/")
+	if p == "" {
+		return "-"
+	}
+	return EscapeName(p)
+}
 
 // UnescapePath undoes EscapePath.
 func UnescapePath(s string) string {
@@ -110,7 +114,6 @@ func UnescapePath(s string) string {
 		case s[i] == '-':
 			b.WriteByte('/')
 		case s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x':
-			// Not go-systemd's: it knows no bytes above 0x7f.
 			if c, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
 				b.WriteByte(byte(c))
 				i += 3
@@ -124,8 +127,22 @@ func UnescapePath(s string) string {
 	return b.String()
 }
 
-// EscapeName escapes text for use in a unit's name, as in an instance.
-func EscapeName(s string) string { return sdunit.UnitNameEscape(s) }
+// EscapeName escapes text for use in a unit's name, as in an instance. It is
+// not go-systemd's, which writes bytes below 0x10 with one digit.
+func EscapeName(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '/':
+			b.WriteByte('-')
+		case c == '.' && i == 0 || c != ':' && c != '_' && c != '.' && !isWord(s[i:i+1], ""):
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
 
 // MountUnit is the name of the mount unit for a mount point.
 func MountUnit(where string) string { return EscapePath(where) + ".mount" }

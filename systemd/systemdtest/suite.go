@@ -187,25 +187,16 @@ func (s *suite) status(unit string) systemd.UnitStatus {
 // await waits for a unit to be as said.
 func (s *suite) await(unit, what string, ok func(systemd.UnitStatus) bool) systemd.UnitStatus {
 	s.Helper()
-	w := s.M.Watch(unit)
-	defer w.Close()
 	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 	defer cancel()
-	for {
-		st := s.status(unit)
-		if ok(st) {
-			return st
-		}
-		select {
-		case <-w.C():
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			s.Fatalf("%s: not %s: %+v", unit, what, st)
-		}
+	st, err := s.M.WaitUnit(ctx, unit, ok)
+	if err != nil {
+		s.Fatalf("%s: not %s: %+v: %v", unit, what, st, err)
 	}
+	return st
 }
 
-// start, stop and restart return a job that is not waited for.
+// job enqueues a start, stop or restart that is not waited for.
 func (s *suite) job(verb, unit, mode string) *systemd.Job {
 	s.Helper()
 	f := map[string]func(context.Context, string, string) (*systemd.Job, error){
