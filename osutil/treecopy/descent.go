@@ -175,6 +175,9 @@ func list(fd int) ([]string, error) {
 		if err == unix.EINTR {
 			continue
 		}
+		if err == unix.ENOENT {
+			return nil, nil // the directory was removed
+		}
 		if err != nil || n <= 0 {
 			return names, err
 		}

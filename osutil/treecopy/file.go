@@ -50,7 +50,11 @@ func (p *pass) regular(f *frame, name string) error {
 		delete(p.links, idOf(&st))
 	}
 	e := p.stamp(fd, &st)
-	to, err := p.target(f, name)
+	dstDir, err := p.dst.fd()
+	if err != nil {
+		return err
+	}
+	to, err := p.target(f, dstDir, name)
 	if err != nil {
 		return err
 	}
@@ -61,6 +65,9 @@ func (p *pass) regular(f *frame, name string) error {
 		return err
 	}
 	if err := p.dress(fdAttrs(fd), fdAttrs(to), to, &st); err != nil {
+		return err
+	}
+	if err := p.setTarget(e, dstDir, name, &st); err != nil {
 		return err
 	}
 	p.noteRights(name, fd, &st)
@@ -88,11 +95,7 @@ func (p *pass) unmoved(fd int, before *unix.Stat_t) error {
 
 // target opens the file to write to: the one of the last pass, if no other
 // name shares it, else a new one. Nobody else can see either.
-func (p *pass) target(f *frame, name string) (int, error) {
-	dir, err := p.dst.fd()
-	if err != nil {
-		return -1, err
-	}
+func (p *pass) target(f *frame, dir int, name string) (int, error) {
 	old := f.e.kids[name]
 	if old != nil && old.copied && !old.linked && old.kind() == unix.S_IFREG {
 		return openBeneath(dir, name, unix.O_RDWR)
@@ -305,6 +308,9 @@ func (p *pass) special(f *frame, name string, st *unix.Stat_t) error {
 	}
 	f.e.kids[name] = e
 	if err := p.dressAt(from, to, name, st); err != nil {
+		return err
+	}
+	if err := p.setTarget(e, to, name, st); err != nil {
 		return err
 	}
 	p.stats.Copied++

@@ -38,6 +38,8 @@ type entry struct {
 	settled bool
 	// copied entries have a counterpart in the copy.
 	copied bool
+	// target is the counterpart's inode if the file had several names.
+	target uint64
 	// linked counterparts may have other names in the copy.
 	linked bool
 	// gen is the pass that last saw the file.
@@ -193,11 +195,14 @@ func (p *pass) visitOnce(f *frame, name string) error {
 		return p.enter(f, name)
 	}
 	old := f.e.kids[name]
-	if old != nil && old.equals(&st) && (p.c.trust.times || old.kind() != unix.S_IFREG) {
+	to, linked := p.links[idOf(&st)]
+	linked = linked && st.Nlink > 1 && to.e != old
+	if old != nil && old.equals(&st) && (p.c.trust.times || old.kind() != unix.S_IFREG) &&
+		!(linked && to.e.target != old.target) {
 		p.keep(old, name, &st)
 		return nil
 	}
-	if to, ok := p.links[idOf(&st)]; ok && st.Nlink > 1 && to.e != old {
+	if linked {
 		return p.link(f, name, to)
 	}
 	switch st.Mode & unix.S_IFMT {
@@ -239,6 +244,19 @@ func (p *pass) remember(e *entry, name string, st *unix.Stat_t) {
 			p.links[e.id] = other{p.dst.path(name), e}
 		}
 	}
+}
+
+// setTarget finds out the inode of a copy that may get more names.
+func (p *pass) setTarget(e *entry, dir int, name string, st *unix.Stat_t) error {
+	if st.Nlink < 2 {
+		return nil
+	}
+	var to unix.Stat_t
+	if err := unix.Fstatat(dir, name, &to, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	e.target = to.Ino
+	return nil
 }
 
 // clear makes sure that the copy of the current directory has nothing by that

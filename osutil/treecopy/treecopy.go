@@ -157,9 +157,13 @@ func (c *Copier) First(ctx context.Context) error {
 	if errors.As(err, &full) {
 		return errors.Join(err, c.Abandon())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.Sync(ctx)
 }
 
+// first is First without the sync.
 func (c *Copier) first(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
@@ -174,7 +178,7 @@ func (c *Copier) first(ctx context.Context) error {
 		c.opts.Logger.Debug("copied data", "source", c.src, "pass", n, "took", took,
 			"copied", p.stats.Copied, "bytes", p.stats.Bytes, "unsettled", p.unsettled)
 		if n == maxPasses || !c.trust.times || (took < longPass && (p.unsettled < tolerated || n > 1)) {
-			break
+			return nil
 		}
 		if p.unsettled >= tolerated {
 			if err := wait(ctx, time.Until(p.settlesAt)); err != nil {
@@ -182,7 +186,6 @@ func (c *Copier) first(ctx context.Context) error {
 			}
 		}
 	}
-	return c.Sync(ctx)
 }
 
 // prepare leaves an empty temporary on a file system with enough room.
