@@ -69,7 +69,6 @@ func (g *gate) arm(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	already := g.held
-	g.held = true
 	g.mu.Unlock()
 	if already {
 		return g.check(ctx)
@@ -78,6 +77,10 @@ func (g *gate) arm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g.close() // the watch of an earlier round
+	g.mu.Lock()
+	g.held = true
+	g.mu.Unlock()
 	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
 	g.watching.Add(1)

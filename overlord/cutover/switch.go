@@ -60,9 +60,36 @@ func forwardWish(s lifecycle.Step) wish {
 	return leave
 }
 
-// back returns to what was there before: services that were stopped run again
-// from the old revision, those that were never touched are not touched now.
+// backAttempts is how often going back is tried: nothing is behind it that
+// could put things right.
+const backAttempts = 3
+
+// back returns to what was there before. If that fails again and again, the
+// gate is opened all the same: what is there then can at least be started.
 func (sw *Switch) back(ctx context.Context) error {
+	var err error
+	for n := range backAttempts {
+		if n > 0 {
+			sw.task.Log("Going back again: %v", err)
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(time.Duration(n) * 100 * time.Millisecond):
+			}
+		}
+		if err = sw.backOnce(ctx); err == nil || stopping(ctx) {
+			return err
+		}
+	}
+	if rerr := sw.gate.release(ctx); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return errors.Join(err, sw.gate.unlink())
+}
+
+// backOnce goes back: services that were stopped run again from the old
+// revision, those that were never touched are not touched now.
+func (sw *Switch) backOnce(ctx context.Context) error {
 	c := course{target: sw.from, other: sw.to, wish: map[string]wish{}}
 	for _, s := range sw.intent.Plan.Services {
 		switch s.Action {
