@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"endured/osutil"
 	"endured/overlord/state"
 	"endured/snap"
@@ -23,6 +21,9 @@ import (
 // doDiscardRevisions drops what a finished change made superfluous: revisions
 // beyond the ones to retain, those that a revert had left behind, or the one
 // that the user named. What a process still uses stays and is said to stay.
+//
+// The new revision serves by now: only where the user asked for nothing else
+// is a failure to drop another one a failure of the change.
 func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.Commit, error) {
 	s, err := m.SetupOf(t)
 	if err != nil {
@@ -32,39 +33,74 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 	if err != nil {
 		return nil, err
 	}
+	var left []error
 	if s.Brings() {
 		if err := os.RemoveAll(m.aside(s)); err != nil {
-			return nil, fmt.Errorf("cannot remove old data: %w", err)
+			left = append(left, fmt.Errorf("cannot remove old data: %w", err))
 		}
 	}
 	var gone []snap.Revision
 	for _, rev := range m.superfluous(rec, s) {
-		use, err := m.InUse(ctx, rec, rev)
-		if err != nil {
+		dropped, err := m.drop(ctx, t, rec, rev, !s.Only.Unset())
+		switch {
+		case err != nil && (!s.Only.Unset() && !dropped || context.Cause(ctx) != nil):
 			return nil, err
+		case err != nil:
+			left = append(left, err)
 		}
-		if use.Pinned() {
-			if !s.Only.Unset() {
-				return nil, fmt.Errorf("cannot remove revision %s of snap %q: %s", rev, rec.Name, pidList(use.PIDs))
-			}
-			t.Log("Revision %s stays: %s", rev, pidList(use.PIDs))
-			continue
+		if dropped {
+			gone = append(gone, rev)
 		}
-		logStrangers(t, rev, use)
-		if err := m.discard(ctx, rec.Name, rev); err != nil {
-			return nil, err
-		}
-		gone = append(gone, rev)
 	}
 	return func(tx *state.Tx) error {
 		rec, err := Get(tx, s.Snap)
 		if err != nil {
 			return err
 		}
+		for _, err := range left {
+			tx.Warnf("snap %q: %v", s.Snap, err)
+		}
 		rec.Sequence = slices.DeleteFunc(rec.Sequence, func(e Revision) bool { return slices.Contains(gone, e.Revision) })
 		m.forget(rec.Name, func(r snap.Revision) bool { return !slices.Contains(gone, r) })
 		return Put(tx, rec)
 	}, nil
+}
+
+// drop discards one revision, unless something uses it: that is an error if
+// the user named it. With an error, dropped says that the revision is gone but
+// for what the error names; otherwise it is as it was.
+func (m *Manager) drop(ctx context.Context, t *state.Task, rec *Record, rev snap.Revision, named bool) (dropped bool, err error) {
+	use, err := m.InUse(ctx, rec, rev)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case use.Pinned() && named:
+		return false, fmt.Errorf("cannot remove revision %s of snap %q: %s", rev, rec.Name, pidList(use.PIDs))
+	case use.Pinned():
+		t.Log("Revision %s stays: %s", rev, pidList(use.PIDs))
+		return false, nil
+	}
+	logStrangers(t, rev, use)
+	if err := m.detach(ctx, rec.Name, rev); err != nil {
+		return false, errors.Join(err, m.remount(ctx, rec, rev))
+	}
+	return true, m.erase(rec.Name, rev)
+}
+
+// remount takes a half-done unmount back.
+func (m *Manager) remount(ctx context.Context, rec *Record, revs ...snap.Revision) error {
+	if errors.Is(context.Cause(ctx), state.ErrShutdown) {
+		return nil // the task runs again
+	}
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	for _, rev := range revs {
+		if _, err := os.Stat(m.Dirs.Blob(rec.Name, rev)); err == nil {
+			errs = append(errs, m.mountRevision(ctx, rec.Name, rec.Rev(rev)))
+		}
+	}
+	return errors.Join(append(errs, m.Systemd.Reload(ctx))...)
 }
 
 func pidList(pids []int) string {
@@ -106,25 +142,21 @@ func (m *Manager) superfluous(rec *Record, s *Setup) []snap.Revision {
 	return out
 }
 
-// discard removes one revision: mount, unit, file and data.
-func (m *Manager) discard(ctx context.Context, name string, rev snap.Revision) error {
-	err := m.unmount(ctx, name, rev, 0)
-	if errors.Is(err, unix.EBUSY) {
-		err = m.unmount(ctx, name, rev, unix.MNT_DETACH)
-	}
-	if err != nil {
-		return err
-	}
+// erase removes the file and the data of a revision that is not mounted.
+func (m *Manager) erase(name string, rev snap.Revision) error {
+	var errs []error
 	if err := os.Remove(m.Dirs.Blob(name, rev)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove snap file: %w", err)
+		errs = append(errs, fmt.Errorf("cannot remove snap file: %w", err))
 	}
 	if err := os.RemoveAll(m.Dirs.Data(name, rev)); err != nil {
-		return fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err)
+		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// doDiscardSnap removes all that is left of a snap whose services are gone.
+// doDiscardSnap removes all that is left of a snap whose services are gone. It
+// fails, with everything as it was, as long as nothing is lost; from then on
+// what cannot be removed is named in a warning.
 func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commit, error) {
 	s, err := m.SetupOf(t)
 	if err != nil {
@@ -145,20 +177,24 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 		}
 		logStrangers(t, e.Revision, use)
 	}
+	var unmounted []snap.Revision
 	for _, e := range rec.Sequence {
-		if err := m.discard(ctx, rec.Name, e.Revision); err != nil {
-			return nil, err
+		unmounted = append(unmounted, e.Revision)
+		if err := m.detach(ctx, rec.Name, e.Revision); err != nil {
+			return nil, errors.Join(err, m.remount(ctx, rec, unmounted...))
 		}
 	}
-	if err := m.removeDirs(rec.Name); err != nil {
-		return nil, err
+	var left []error
+	for _, e := range rec.Sequence {
+		left = append(left, m.erase(rec.Name, e.Revision))
 	}
 	// systemd keeps units whose files are gone until it looks again
-	if err := m.Systemd.Reload(ctx); err != nil {
-		return nil, err
-	}
+	left = append(left, m.removeDirs(rec.Name), m.Systemd.Reload(ctx))
 	m.forget(rec.Name, func(snap.Revision) bool { return false })
 	return func(tx *state.Tx) error {
+		if err := errors.Join(left...); err != nil {
+			tx.Warnf("snap %q was removed, but not all of it: %v", rec.Name, err)
+		}
 		return Remove(tx, rec.Name)
 	}, nil
 }

@@ -10,12 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"endured/osutil"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/systemd"
 	"endured/wrappers"
 )
 
@@ -25,21 +27,21 @@ func (m *Manager) doMount(ctx context.Context, t *state.Task) (state.Commit, err
 	if err != nil {
 		return nil, err
 	}
-	err = m.mountRevision(ctx, s)
+	err = m.mountRevision(ctx, s.Snap, s.Rev)
 	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
 		// a task that failed leaves nothing behind
-		err = errors.Join(err, m.unmount(context.WithoutCancel(ctx), s.Snap, s.Rev.Revision, 0))
+		err = errors.Join(err, m.detach(context.WithoutCancel(ctx), s.Snap, s.Rev.Revision))
 	}
 	return nil, err
 }
 
-func (m *Manager) mountRevision(ctx context.Context, s *Setup) error {
-	rev := s.Rev.Revision
-	where := m.Dirs.Mount(s.Snap, rev)
+func (m *Manager) mountRevision(ctx context.Context, name string, e *Revision) error {
+	rev := e.Revision
+	where := m.Dirs.Mount(name, rev)
 	if err := os.MkdirAll(where, 0o755); err != nil {
 		return fmt.Errorf("cannot make mount point: %w", err)
 	}
-	unit, data, err := wrappers.MountUnit(s.Snap, rev, wrappers.Options{Dirs: m.Dirs})
+	unit, data, err := wrappers.MountUnit(name, rev, wrappers.Options{Dirs: m.Dirs})
 	if err != nil {
 		return err
 	}
@@ -47,18 +49,18 @@ func (m *Manager) mountRevision(ctx context.Context, s *Setup) error {
 		return fmt.Errorf("cannot write mount unit: %w", err)
 	}
 	if _, err := m.Systemd.Enable(ctx, unit); err != nil {
-		return fmt.Errorf("cannot enable mount of snap %q: %w", s.Snap, err)
+		return fmt.Errorf("cannot enable mount of snap %q: %w", name, err)
 	}
 	if err := m.Systemd.Run(ctx, "start", unit, "replace"); err != nil {
-		return fmt.Errorf("cannot mount snap %q: %w", s.Snap, err)
+		return fmt.Errorf("cannot mount snap %q: %w", name, err)
 	}
 	// what is mounted must be what was validated
 	got, err := os.ReadFile(filepath.Join(where, "meta/snap.yaml"))
 	if err != nil {
 		return fmt.Errorf("cannot read mounted snap: %w", err)
 	}
-	if !bytes.Equal(got, []byte(s.Rev.YAML)) {
-		return fmt.Errorf("cannot use mounted snap %q: meta/snap.yaml is not what was validated", s.Snap)
+	if !bytes.Equal(got, []byte(e.YAML)) {
+		return fmt.Errorf("cannot use mounted snap %q: meta/snap.yaml is not what was validated", name)
 	}
 	return nil
 }
@@ -68,7 +70,29 @@ func (m *Manager) undoMount(ctx context.Context, t *state.Task) (state.Commit, e
 	if err != nil {
 		return nil, err
 	}
-	return nil, m.unmount(ctx, s.Snap, s.Rev.Revision, 0)
+	for n := 1; ; n++ {
+		if err = m.detach(ctx, s.Snap, s.Rev.Revision); err == nil || n == undoAttempts {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Duration(n) * 100 * time.Millisecond):
+		}
+	}
+}
+
+// undoAttempts is how often an undo is tried: what it leaves stays for good.
+const undoAttempts = 3
+
+// detach unmounts a revision that nothing of the snap uses. A stranger who
+// stands in it keeps what he sees, and nobody else sees it any more.
+func (m *Manager) detach(ctx context.Context, name string, rev snap.Revision) error {
+	err := m.unmount(ctx, name, rev, 0)
+	if errors.Is(err, unix.EBUSY) {
+		err = m.unmount(ctx, name, rev, unix.MNT_DETACH)
+	}
+	return err
 }
 
 // unmount takes a revision's mount, mount unit and mount point away. It fails,
@@ -92,7 +116,7 @@ func (m *Manager) unmount(ctx context.Context, name string, rev snap.Revision, f
 			return fmt.Errorf("cannot unmount %s: %w", where, err)
 		}
 	}
-	if err := m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
+	if err := m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
 		return fmt.Errorf("cannot stop mount of snap %q: %w", name, err)
 	}
 	if _, err := m.Systemd.Disable(ctx, unit); err != nil {
