@@ -34,6 +34,7 @@ type gate struct {
 
 	mu       sync.Mutex
 	held     bool
+	job      *systemd.Job // the fence
 	breaches int
 	stop     context.CancelFunc
 	watching sync.WaitGroup
@@ -79,7 +80,7 @@ func (g *gate) arm(ctx context.Context) error {
 	}
 	g.close() // the watch of an earlier round
 	g.mu.Lock()
-	g.held = true
+	g.held, g.job = true, job
 	g.mu.Unlock()
 	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.stop = stop
@@ -118,7 +119,9 @@ func (g *gate) watch(ctx context.Context, job *systemd.Job) {
 			g.m.Log.Error("cannot arm refresh gate again", "snap", g.snap, "err", err)
 			return
 		}
-		job = next
+		g.mu.Lock()
+		g.job, job = next, next
+		g.mu.Unlock()
 	}
 }
 
@@ -141,18 +144,31 @@ func (g *gate) breached() int {
 	return g.breaches
 }
 
-// release lets the waiting starts go.
+// release lets the waiting starts go, by cancelling the job that they wait for:
+// a stop of the gate's unit would make them wait for its process, too.
 func (g *gate) release(ctx context.Context) error {
 	g.mu.Lock()
 	g.held = false
+	job := g.job
 	g.mu.Unlock()
 	if err := os.Remove(g.m.Dirs.SwitchMark(g.snap)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot let starts go: %w", err)
 	}
-	if err := g.m.Systemd.Run(ctx, "stop", wrappers.GateUnit(g.snap), "replace"); err != nil {
+	if job == nil {
+		return nil
+	}
+	if err := g.m.Systemd.CancelJob(ctx, job.ID); err != nil {
 		return fmt.Errorf("cannot let starts of snap %q go: %w", g.snap, err)
 	}
+	return nil
+}
+
+// retire ends the gate's process and the watch, after release.
+func (g *gate) retire(ctx context.Context) error {
 	g.close()
+	if err := g.m.Systemd.Run(ctx, "stop", wrappers.GateUnit(g.snap), "replace"); err != nil {
+		return fmt.Errorf("cannot stop the refresh gate of snap %q: %w", g.snap, err)
+	}
 	return nil
 }
 
@@ -202,10 +218,7 @@ func (m *Manager) Reconcile(ctx context.Context, busy map[string]bool) error {
 			continue
 		}
 		g := m.newGate(name)
-		if err := g.release(ctx); err != nil {
-			return err
-		}
-		if err := g.unlink(); err != nil {
+		if err := errors.Join(g.release(ctx), g.retire(ctx), g.unlink()); err != nil {
 			return err
 		}
 	}

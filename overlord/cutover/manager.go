@@ -34,6 +34,7 @@ type Systemd interface {
 	Start(ctx context.Context, unit, mode string) (*systemd.Job, error)
 	Restart(ctx context.Context, unit, mode string) (*systemd.Job, error)
 	Run(ctx context.Context, verb, unit, mode string) error
+	CancelJob(ctx context.Context, id uint32) error
 	UnitOf(ctx context.Context, pid int) (string, error)
 	Reload(ctx context.Context) error
 	ResetFailed(ctx context.Context, unit string) error

@@ -53,11 +53,6 @@ func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error
 // release opens the gate and waits until everything that was queued behind it
 // has started.
 func (sw *Switch) release(ctx context.Context, c course, jobs map[string]*systemd.Job) error {
-	for _, a := range c.wished(up) {
-		if err := sw.m.Systemd.ResetFailed(ctx, a.Unit()); err != nil {
-			return err
-		}
-	}
 	if sw.gate.breached() > 0 {
 		// the queue was let go once; what skipped its start is queued again
 		if err := sw.queue(ctx, c, jobs); err != nil {

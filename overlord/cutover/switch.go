@@ -81,10 +81,7 @@ func (sw *Switch) back(ctx context.Context) error {
 			return err
 		}
 	}
-	if rerr := sw.gate.release(ctx); rerr != nil {
-		return errors.Join(err, rerr)
-	}
-	return errors.Join(err, sw.gate.unlink())
+	return errors.Join(err, sw.gate.release(ctx), sw.gate.retire(ctx), sw.gate.unlink())
 }
 
 // backOnce goes back: services that were stopped run again from the old
@@ -159,6 +156,9 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 	if err := sw.timed("release", func() error { return sw.release(ctx, c, jobs) }); err != nil {
 		return err
 	}
+	if err := sw.timed("gate away", func() error { return sw.gate.retire(ctx) }); err != nil {
+		return err
+	}
 	if c.forward {
 		sync := func() error { return sw.m.Snaps.SyncCopy(ctx, sw.task.ChangeID(), sw.setup) }
 		if err := sw.timed("sync", sync); err != nil {
@@ -218,6 +218,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 	}{
 		{"gate", func() error { return sw.gate.arm(ctx) }},
 		{"settle", func() error { return sw.settle(ctx, c) }},
+		{"reset", func() error { return sw.reset(ctx, c) }},
 		{"stops", func() error { return sw.stops(ctx, c) }},
 		{"early restarts", func() error { return sw.restarts(ctx, c, jobs, true) }},
 		{"units", func() (err error) { changed, err = sw.units(ctx, c); return err }},
@@ -257,6 +258,16 @@ func (sw *Switch) settle(ctx context.Context, c course) error {
 	for _, u := range allUnits(c.target, c.other) {
 		if _, err := sw.m.Systemd.Settle(ctx, u, true); err != nil {
 			return fmt.Errorf("cannot wait for %s to settle: %w", u, err)
+		}
+	}
+	return nil
+}
+
+// reset forgets failures and start limits of what will be started.
+func (sw *Switch) reset(ctx context.Context, c course) error {
+	for _, a := range c.wished(up) {
+		if err := sw.m.Systemd.ResetFailed(ctx, a.Unit()); err != nil {
+			return err
 		}
 	}
 	return nil
