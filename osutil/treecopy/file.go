@@ -59,9 +59,11 @@ func (p *pass) regular(f *frame, name string) error {
 		return err
 	}
 	defer unix.Close(to)
-	// Until it is complete the copy is of nothing.
-	f.e.kids[name] = &entry{mode: unix.S_IFREG, copied: true, gen: p.gen}
-	if err := p.content(fd, to, &st); err != nil {
+	var have int64
+	if old := f.e.kids[name]; old != nil {
+		have = old.size
+	}
+	if err := p.content(fd, to, &st, have); err != nil {
 		return err
 	}
 	if err := p.dress(fdAttrs(fd), fdAttrs(to), to, &st); err != nil {
@@ -107,10 +109,11 @@ func (p *pass) target(f *frame, dir int, name string) (int, error) {
 	return unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 }
 
-// content makes to hold what from holds, up to the size in st.
-func (p *pass) content(from, to int, st *unix.Stat_t) error {
-	if st.Size == 0 {
-		return unix.Ftruncate(to, 0)
+// content makes to, which is have bytes long, hold what from holds, up to the
+// size in st.
+func (p *pass) content(from, to int, st *unix.Stat_t, have int64) error {
+	if st.Size == 0 && have == 0 {
+		return nil
 	}
 	if (p.first || st.Size >= gapClone) && p.clone(from, to) {
 		p.progress(st.Size)
@@ -124,6 +127,7 @@ func (p *pass) content(from, to int, st *unix.Stat_t) error {
 		}
 	}
 	var end int64
+	whole := !sparse
 	for end < st.Size {
 		begin, err := unix.Seek(from, end, unix.SEEK_DATA)
 		if err == unix.ENXIO {
@@ -132,6 +136,7 @@ func (p *pass) content(from, to int, st *unix.Stat_t) error {
 			if err := unix.Ftruncate(to, end); err != nil {
 				return err
 			}
+			whole = false
 			break
 		}
 		if err != nil {
@@ -146,9 +151,14 @@ func (p *pass) content(from, to int, st *unix.Stat_t) error {
 				end = min(hole, st.Size)
 			}
 		}
-		if err := p.copyRange(from, to, begin, end); err != nil {
+		full, err := p.copyRange(from, to, begin, end)
+		if err != nil {
 			return err
 		}
+		whole = whole && full
+	}
+	if whole && have <= st.Size {
+		return nil
 	}
 	return unix.Ftruncate(to, st.Size)
 }
@@ -164,13 +174,13 @@ func (p *pass) clone(from, to int) bool {
 	return err == nil
 }
 
-// copyRange copies what lies between two offsets; a source that has become
-// shorter is left as it is.
-func (p *pass) copyRange(from, to int, begin, end int64) error {
+// copyRange copies what lies between two offsets. It is not full if the source
+// has become shorter.
+func (p *pass) copyRange(from, to int, begin, end int64) (full bool, err error) {
 	inKernel := end-begin > smallFile
 	for begin < end {
 		if err := p.ctx.Err(); err != nil {
-			return err
+			return false, err
 		}
 		var n int
 		var err error
@@ -185,18 +195,18 @@ func (p *pass) copyRange(from, to int, begin, end int64) error {
 			n, err = p.copyBuffer(from, to, begin, end)
 		}
 		if err == io.EOF {
-			return nil
+			return false, nil
 		}
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		begin += int64(n)
 		p.progress(int64(n))
 	}
-	return nil
+	return true, nil
 }
 
 func (p *pass) copyBuffer(from, to int, begin, end int64) (int, error) {

@@ -4,10 +4,10 @@ package treecopy
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -158,16 +158,26 @@ func (p *pass) dress(from, to attrs, fd int, st *unix.Stat_t) error {
 	if err := to.dropStale(want); err != nil {
 		return err
 	}
-	if err := unix.Fchown(fd, int(st.Uid), int(st.Gid)); err != nil {
+	// A look is cheaper than a change that changes nothing.
+	var have unix.Stat_t
+	if err := unix.Fstat(fd, &have); err != nil {
 		return err
 	}
-	if err := unix.Fchmod(fd, permissions(st)); err != nil {
-		return err
+	chown := have.Uid != st.Uid || have.Gid != st.Gid
+	if chown {
+		if err := unix.Fchown(fd, int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	if chown || have.Mode&0o7777 != permissions(st) {
+		if err := unix.Fchmod(fd, permissions(st)); err != nil {
+			return err
+		}
 	}
 	if err := p.setAttrs(to, want); err != nil {
 		return err
 	}
-	return setTimes(fd, "", st)
+	return setTimes(fd, st)
 }
 
 // dressAt is dress for what cannot be opened.
@@ -192,7 +202,8 @@ func (p *pass) dressAt(from, to int, name string, st *unix.Stat_t) error {
 	if err := p.setAttrs(a, want); err != nil {
 		return err
 	}
-	return setTimes(to, name, st)
+	times := []unix.Timespec{st.Atim, st.Mtim}
+	return heldTime(unix.UtimesNanoAt(to, name, times, unix.AT_SYMLINK_NOFOLLOW))
 }
 
 // setAttrs sets what it can; what the file system or the kernel's policy
@@ -232,18 +243,21 @@ func (p *pass) noteRights(name string, fd int, st *unix.Stat_t) {
 	}
 }
 
-// setTimes sets access and modification time, of a descriptor if name is "".
-func setTimes(fd int, name string, st *unix.Stat_t) error {
-	ts := []unix.Timespec{st.Atim, st.Mtim}
-	var err error
-	if name == "" {
-		// x/sys has no futimens; an empty name needs Linux 5.8 or this path.
-		err = unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), ts, 0)
-	} else {
-		err = unix.UtimesNanoAt(fd, name, ts, unix.AT_SYMLINK_NOFOLLOW)
+// setTimes sets the access and modification time of an open file (futimens,
+// which x/sys does not have).
+func setTimes(fd int, st *unix.Stat_t) error {
+	times := [2]unix.Timespec{st.Atim, st.Mtim}
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	if errno != 0 {
+		return heldTime(errno)
 	}
-	if errors.Is(err, unix.EINVAL) {
-		return nil // a time that this file system cannot hold
+	return nil
+}
+
+// heldTime forgives a time that this file system cannot hold.
+func heldTime(err error) error {
+	if err == unix.EINVAL {
+		return nil
 	}
 	return err
 }

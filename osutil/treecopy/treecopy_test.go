@@ -23,7 +23,7 @@ func (f *fixture) populate() {
 	t := f.t
 	f.write("empty", "")
 	f.write("plain", "plain\n")
-	f.write("dir/sub/large", strings.Repeat("0123456789abcdef", 200_000))
+	f.write("dir/sub/large", strings.Repeat("0123456789abcdef", 70_000))
 	f.write("owned", "theirs")
 	must(t, os.Chown(f.path("owned"), 12345, 54321))
 	must(t, os.Chmod(f.path("owned"), 0o640))
@@ -41,7 +41,7 @@ func (f *fixture) populate() {
 	must(t, os.Mkdir(f.path("closed"), 0o000))
 	f.sparse("sparse")
 	must(t, os.WriteFile(f.path("hole"), nil, 0o600))
-	must(t, os.Truncate(f.path("hole"), 10<<20))
+	must(t, os.Truncate(f.path("hole"), 1<<20))
 	must(t, unix.Setxattr(f.path("plain"), "user.colour", []byte("blue"), 0))
 	must(t, unix.Setxattr(f.path("plain"), "user.empty", nil, 0))
 	must(t, unix.Setxattr(f.path("dir"), "trusted.note", []byte{0, 1, 2}, 0))
@@ -63,11 +63,11 @@ func (f *fixture) sparse(name string) {
 	file, err := os.Create(f.path(name))
 	must(f.t, err)
 	defer file.Close()
-	for _, at := range []int64{0, 1 << 20, 5 << 20} {
+	for _, at := range []int64{0, 1 << 20, 3 << 20} {
 		_, err := file.WriteAt([]byte(strings.Repeat("x", 8192)), at)
 		must(f.t, err)
 	}
-	must(f.t, file.Truncate(20<<20))
+	must(f.t, file.Truncate(6<<20))
 }
 
 func (f *fixture) setfacl(args ...string) {
@@ -275,12 +275,12 @@ func TestMountsAreNotEntered(t *testing.T) {
 	}
 }
 
-// TestDeeperThanAnyPath has paths of 33 000 bytes and far more directories
+// TestDeeperThanAnyPath has paths of 11 000 bytes and far more directories
 // than are open at a time.
 func TestDeeperThanAnyPath(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, t.TempDir())
-	const depth = 1500
+	const depth = 500
 	fd, err := openRoot(f.src)
 	must(t, err)
 	for range depth {
