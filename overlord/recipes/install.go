@@ -111,6 +111,9 @@ func (m *Manager) setupInstall(ctx context.Context, path string, o InstallOption
 	if err != nil {
 		return nil, err
 	}
+	if err := m.idle(info.Name); err != nil {
+		return nil, err
+	}
 	sum, size, err := snap.HashFile(ctx, path)
 	if err != nil {
 		return nil, err

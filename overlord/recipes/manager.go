@@ -148,8 +148,17 @@ func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs
 	return id, nil
 }
 
+// idle refuses if a change works on one of the snaps. It is asked before what is installed is looked at: that is about to
+// become something else, and a refusal because of it would mislead.
+func (m *Manager) idle(names ...string) error {
+	return m.State.View(func(tx *state.Tx) error { return snapstate.CheckConflict(tx, "", names...) })
+}
+
 // active returns the record of a snap that is installed and not disabled.
 func (m *Manager) active(verb, name string) (*snapstate.Record, error) {
+	if err := m.idle(name); err != nil {
+		return nil, err
+	}
 	rec, err := m.Installed.Lookup(name)
 	if err != nil {
 		return nil, err

@@ -53,6 +53,9 @@ func (m *Manager) setupRevert(name string, rev snap.Revision) (*snapstate.Setup,
 
 // Enable makes a disabled snap available again.
 func (m *Manager) Enable(ctx context.Context, name string) (string, error) {
+	if err := m.idle(name); err != nil {
+		return "", err
+	}
 	rec, err := m.Installed.Lookup(name)
 	if err != nil {
 		return "", err
@@ -66,6 +69,9 @@ func (m *Manager) Enable(ctx context.Context, name string) (string, error) {
 
 // Disable stops a snap's services and makes it unavailable.
 func (m *Manager) Disable(ctx context.Context, name string) (string, error) {
+	if err := m.idle(name); err != nil {
+		return "", err
+	}
 	rec, err := m.Installed.Lookup(name)
 	if err != nil {
 		return "", err
@@ -108,6 +114,9 @@ func quoted(list []string) string {
 }
 
 func (m *Manager) removal(ctx context.Context, name string, o RemoveOptions) (*recipe, error) {
+	if err := m.idle(name); err != nil {
+		return nil, err
+	}
 	rec, err := m.Installed.Lookup(name)
 	if err != nil {
 		return nil, err
