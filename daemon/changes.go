@@ -38,23 +38,24 @@ func optionalTime(t time.Time) *time.Time {
 	return &t
 }
 
-// changeJSON describes a change; the logs of its tasks are for root.
-func changeJSON(ch *state.Change, root bool) client.Change {
+// changeJSON describes a change as the caller may see it; the logs of its tasks
+// are for root.
+func changeJSON(c *call, ch *state.Change) client.Change {
 	out := client.Change{
-		ID: ch.ID(), Kind: ch.Kind(), Summary: ch.Summary(), Status: string(ch.Status()), Ready: ch.Ready(),
+		ID: ch.ID(), Kind: ch.Kind(), Summary: c.text(ch.Summary()), Status: string(ch.Status()), Ready: ch.Ready(),
 		SpawnTime: ch.SpawnTime(), ReadyTime: optionalTime(ch.ReadyTime()),
 	}
 	if err := ch.Err(); err != nil {
-		out.Err = err.Error()
+		out.Err = c.text(err.Error())
 	}
 	for _, t := range ch.Tasks() {
 		p := t.Progress()
 		task := client.Task{
-			ID: t.ID(), Kind: t.Kind(), Summary: t.Summary(), Status: string(t.Status()),
+			ID: t.ID(), Kind: t.Kind(), Summary: c.text(t.Summary()), Status: string(t.Status()),
 			Progress:  client.Progress{Label: p.Label, Done: int64(p.Done), Total: int64(p.Total)},
 			SpawnTime: t.SpawnTime(), ReadyTime: optionalTime(t.ReadyTime()),
 		}
-		if root {
+		if c.root() {
 			task.Log = t.LogLines()
 		}
 		out.Tasks = append(out.Tasks, task)
@@ -102,7 +103,7 @@ func (c *call) change(id string) (*client.Change, error) {
 	var out *client.Change
 	err := c.d.backend.State().View(func(tx *state.Tx) error {
 		if ch := tx.Change(id); ch != nil {
-			j := changeJSON(ch, c.root())
+			j := changeJSON(c, ch)
 			out = &j
 		}
 		return nil
@@ -138,7 +139,7 @@ func getChanges(c *call) *response {
 			if sel != client.ChangesAll && ch.Ready() != (sel == client.ChangesReady) {
 				continue
 			}
-			j := changeJSON(ch, c.root())
+			j := changeJSON(c, ch)
 			if wanted == "" || slices.Contains(j.SnapNames(), wanted) {
 				out = append(out, j)
 			}

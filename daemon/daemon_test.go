@@ -154,6 +154,17 @@ func TestRootSeesMore(t *testing.T) {
 	f.services = []servicestate.View{{Snap: "probe", App: "svc", Daemon: "simple", Mode: "endure", Revision: -1, Current: -2,
 		MainPID: 77, Enabled: true, Active: true, Activators: []servicestate.Activator{{Name: "sock", Type: "socket", Active: true}}}}
 	id := f.newChange("install-snap", "probe")
+	const warning = "probe.svc (pid 64) still runs: /var/snap/probe/x1 is not sealed; pids 5, 6 hold it"
+	if err := f.state.Update(func(tx *state.Tx) error { tx.Warnf(warning); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	warned := func() string {
+		list, err := f.newClient().Warnings(ctx, false)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("Warnings: %v, %v", list, err)
+		}
+		return list[0].Message
+	}
 
 	look := func() (client.Snap, client.AppInfo, *client.Change) {
 		c := f.newClient()
@@ -185,8 +196,15 @@ func TestRootSeesMore(t *testing.T) {
 		t.Errorf("data of a change: %v, %s", got, ch.Data)
 	}
 
+	if got := warned(); got != warning {
+		t.Errorf("root is warned %q", got)
+	}
+
 	f.as(daemon.Peer{UID: 1000, PID: 1, Accepted: now()})
 	s, app, ch = look()
+	if got := warned(); got != "probe.svc (pid …) still runs: … is not sealed; pids … hold it" {
+		t.Errorf("a user is warned %q", got)
+	}
 	if s.MountedFrom != "" || app.MainPID != 0 || len(ch.Tasks[0].Log) != 0 || s.Apps[1].MainPID != 0 {
 		t.Errorf("a user sees %q, pid %d, log %q", s.MountedFrom, app.MainPID, ch.Tasks[0].Log)
 	}
@@ -418,7 +436,7 @@ func TestConnectionsPerUser(t *testing.T) {
 	f.as(daemon.Peer{UID: 1000, PID: 1, Accepted: now()})
 	var open []net.Conn
 	refused := -1
-	for i := range 100 {
+	for i := range 300 {
 		c, err := net.Dial("unix", f.dirs.Socket())
 		if err != nil {
 			t.Fatal(err)
@@ -434,8 +452,8 @@ func TestConnectionsPerUser(t *testing.T) {
 			break
 		}
 	}
-	if refused != 64 {
-		t.Errorf("connection %d of a user was refused, want 64", refused)
+	if refused != 256 {
+		t.Errorf("connection %d of a user was refused, want 256", refused)
 	}
 	f.as(daemon.Peer{UID: 0, PID: 1, Accepted: now()})
 	if status, _ := f.raw("GET", "/v2/system-info", "", nil); status != 200 {

@@ -50,7 +50,7 @@ func kernelPeer(c net.Conn) (Peer, error) {
 
 // maxPerUser is how many connections a user other than root may have open:
 // no user can take the daemon's descriptors away from the others.
-const maxPerUser = 64
+const maxPerUser = 256
 
 // peerListener identifies the peer of every connection as it is accepted.
 type peerListener struct {

@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"mime"
 	"net/http"
 	"path/filepath"
@@ -273,9 +272,5 @@ func planInstall(c *call, r client.SnapRequest) *response {
 	if resp != nil {
 		return resp
 	}
-	p, err := c.d.backend.PlanInstallFile(c.Context(), filepath.Clean(r.Path), o)
-	if err != nil {
-		return failure(fmt.Errorf("cannot plan install: %w", err))
-	}
-	return onePlan(p, nil)
+	return onePlan(c.d.backend.PlanInstallFile(c.Context(), filepath.Clean(r.Path), o))
 }

@@ -105,7 +105,7 @@ func getWarnings(c *call) *response {
 	out := []client.Warning{}
 	for _, w := range list {
 		out = append(out, client.Warning{
-			Message: w.Message, FirstAdded: w.FirstAdded, LastAdded: w.LastAdded, LastShown: optionalTime(w.LastShown),
+			Message: c.text(w.Message), FirstAdded: w.FirstAdded, LastAdded: w.LastAdded, LastShown: optionalTime(w.LastShown),
 			ExpireAfter: w.ExpireAfter.String(), RepeatAfter: w.RepeatAfter.String(),
 		})
 	}

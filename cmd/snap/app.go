@@ -51,7 +51,7 @@ func newApp() *app {
 	return &app{
 		client: client.New(client.Config{
 			Socket:      d.Socket(),
-			UserAgent:   "endured/" + client.Version + " snap",
+			UserAgent:   "endured/" + version + " snap",
 			Interactive: isTerminal(os.Stdin),
 		}),
 		dirs: d, out: os.Stdout, err: os.Stderr,

@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,7 +72,7 @@ func (cmd *installCommand) install(ctx context.Context, arg string) error {
 		}
 		plans, err := cmd.client.PlanInstallFile(ctx, path, cmd.options)
 		if err != nil {
-			return err
+			return cmd.hint(err)
 		}
 		cmd.printPlans(plans)
 		return nil
@@ -80,7 +82,7 @@ func (cmd *installCommand) install(ctx context.Context, arg string) error {
 	id, err := cmd.client.InstallFile(ctx, arg, cmd.options, func(done, total int64) { p.upload(name, done, total) })
 	p.finish()
 	if err != nil {
-		return err
+		return cmd.hint(err)
 	}
 	ch, err := cmd.wait(ctx, cmd.waiting, id)
 	if err != nil {
@@ -90,19 +92,42 @@ func (cmd *installCommand) install(ctx context.Context, arg string) error {
 	if len(ch.Tasks) == 0 {
 		what = "installed already"
 	}
-	return cmd.printSnaps(ctx, ch.SnapNames(), what)
-}
-
-// printSnaps tells what became of snaps: "NAME VERSION WHAT".
-func (a *app) printSnaps(ctx context.Context, names []string, what string) error {
-	snaps, err := a.client.Snaps(ctx, names, false)
+	snaps, err := cmd.client.Snaps(ctx, ch.SnapNames(), false)
 	if err != nil {
 		return err
 	}
+	cmd.printSnaps(snaps, what)
+	cmd.tellPath(snaps)
+	return nil
+}
+
+// hint says what to do about a file that nothing vouches for.
+func (cmd *installCommand) hint(err error) error {
+	var refusal *client.Error
+	if errors.As(err, &refusal) && strings.HasPrefix(refusal.Message, "cannot find signatures") && !cmd.options.Dangerous {
+		return fmt.Errorf("%w (if you trust it, repeat the command with --dangerous)", err)
+	}
+	return err
+}
+
+// tellPath mentions that the commands of snaps will not be found.
+func (a *app) tellPath(snaps []client.Snap) {
+	if slices.Contains(filepath.SplitList(a.getenv("PATH")), a.dirs.Bin()) {
+		return
+	}
+	for _, s := range snaps {
+		if slices.ContainsFunc(s.Apps, func(ai client.AppInfo) bool { return ai.Daemon == "" }) {
+			fmt.Fprintf(a.err, "Warning: %s is not in your $PATH: a new session will find the commands of snaps.\n", a.dirs.Bin())
+			return
+		}
+	}
+}
+
+// printSnaps tells what became of snaps: "NAME VERSION WHAT".
+func (a *app) printSnaps(snaps []client.Snap, what string) {
 	for _, s := range snaps {
 		fmt.Fprintf(a.out, "%s %s %s\n", s.Name, printable(orDash(s.Version)), what)
 	}
-	return nil
 }
 
 func orDash(s string) string {

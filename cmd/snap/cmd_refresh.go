@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 )
 
@@ -17,15 +19,7 @@ from a file is refreshed by installing another file over it.`, exitConflict),
 		Args: usage(1, -1, "<snap> (at least 1 argument)"),
 		RunE: func(c *cobra.Command, args []string) error {
 			for _, name := range args {
-				id, err := a.client.Refresh(c.Context(), name)
-				if err != nil {
-					return err
-				}
-				ch, err := a.wait(c.Context(), w, id)
-				if err == nil {
-					err = a.printSnaps(c.Context(), ch.SnapNames(), "refreshed")
-				}
-				if done(err) != nil {
+				if err := a.refresh(c.Context(), w, name); err != nil {
 					return err
 				}
 			}
@@ -34,4 +28,21 @@ from a file is refreshed by installing another file over it.`, exitConflict),
 	}
 	w.flag(c)
 	return c
+}
+
+func (a *app) refresh(ctx context.Context, w waiting, name string) error {
+	id, err := a.client.Refresh(ctx, name)
+	if err != nil {
+		return err
+	}
+	ch, err := a.wait(ctx, w, id)
+	if err != nil {
+		return done(err)
+	}
+	snaps, err := a.client.Snaps(ctx, ch.SnapNames(), false)
+	if err != nil {
+		return err
+	}
+	a.printSnaps(snaps, "refreshed")
+	return nil
 }

@@ -28,7 +28,7 @@ func newVersionCommand(a *app) *cobra.Command {
 				info = &client.SystemInfo{Version: "unavailable"}
 			}
 			t := &table{}
-			t.add("snap", client.Version)
+			t.add("snap", version)
 			t.add("snapd", info.Version)
 			if info.Series != "" {
 				t.add("series", info.Series)

@@ -9,7 +9,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+
+	"endured/client"
 )
+
+// version is set by the linker.
+var version = client.Version
 
 func main() {
 	a := newApp()
