@@ -56,7 +56,7 @@ func (sw *Switch) stop(ctx context.Context, unit string) error {
 	if err != nil {
 		return err
 	}
-	if sts[0].LoadState == "not-found" && !snapstate.UnitRuns(sts[0]) {
+	if !snapstate.UnitRuns(sts[0]) && sts[0].JobID == 0 && sts[0].ActiveState != "activating" {
 		return nil
 	}
 	if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
