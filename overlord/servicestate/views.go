@@ -5,6 +5,7 @@ package servicestate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -47,7 +48,18 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 			out = append(out, v)
 		}
 	}
-	return out, nil
+	return out, listed(out, names)
+}
+
+// listed refuses names of services that their snaps do not have.
+func listed(views []View, names []string) error {
+	for _, n := range names {
+		name, app, one := strings.Cut(n, ".")
+		if one && !slices.ContainsFunc(views, func(v View) bool { return v.Snap == name && v.App == app }) {
+			return &snapstate.AppNotFoundError{Snap: name, App: app}
+		}
+	}
+	return nil
 }
 
 func asked(names []string, snapName, app string) bool {
