@@ -27,7 +27,8 @@ import (
 	"endured/systemd/systemdtest"
 )
 
-// The services of the sample snap. "v3" has one more, "v4" lacks the enduring one.
+// The services of the sample snap. "v3" has one more, "v4" and "v5"
+// lack the enduring one.
 const (
 	svc    = "snap.demo.svc.service"
 	keeper = "snap.demo.keeper.service"
@@ -56,7 +57,7 @@ func newLibrary(t *testing.T) *library {
 	var packing sync.WaitGroup
 	var mu sync.Mutex
 	for version, parts := range map[string]string{
-		"v1": yamlWeb + yamlKeeper, "v2": yamlWeb + yamlKeeper, "v3": yamlWeb + yamlKeeper + yamlExtra, "v4": yamlWeb,
+		"v1": yamlWeb + yamlKeeper, "v2": yamlWeb + yamlKeeper, "v3": yamlWeb + yamlKeeper + yamlExtra, "v4": yamlWeb, "v5": yamlWeb,
 	} {
 		packing.Go(func() {
 			tree := filepath.Join(l.dir, version)
@@ -114,13 +115,14 @@ func write(t testing.TB, dir, name, data string, mode os.FileMode) {
 // machine is a root directory with a service manager and, between start and
 // stop, a daemon.
 type machine struct {
-	t    *testing.T
-	lib  *library
-	root string
-	dirs dirs.Dirs
-	fake *systemdtest.Fake
-	sd   *systemd.Manager
-	o    *overlord.Overlord
+	t     *testing.T
+	where string // before each message
+	lib   *library
+	root  string
+	dirs  dirs.Dirs
+	fake  *systemdtest.Fake
+	sd    *systemd.Manager
+	o     *overlord.Overlord
 
 	mu     sync.Mutex
 	procs  map[int]*process
@@ -179,11 +181,21 @@ func (m *machine) start() {
 	}
 }
 
-// stop is a daemon's end; what it did not record is lost.
+// stop is a daemon's end. Whatever it does at that moment fails, and is not
+// recorded.
 func (m *machine) stop() {
 	m.t.Helper()
-	m.sd.Close()
-	if err := m.o.Stop(); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- m.o.Stop() }()
+	var err error
+	select {
+	case err = <-ended:
+		m.sd.Close()
+	case <-time.After(20 * time.Millisecond): // it does something that it will not be kept from
+		m.sd.Close()
+		err = <-ended
+	}
+	if err != nil {
 		m.t.Error(err)
 	}
 	m.o = nil
@@ -345,6 +357,15 @@ func (m *machine) tasks(id string) string {
 		}
 	})
 	return b.String()
+}
+
+// begun takes a change that must have been made.
+func (m *machine) begun(id string, err error) string {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatalf("%s%v", m.where, err)
+	}
+	return id
 }
 
 // done waits for a change that must succeed.

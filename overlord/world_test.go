@@ -112,12 +112,12 @@ func (m *machine) same(before, after []string) {
 	m.t.Helper()
 	for _, l := range before {
 		if !slices.Contains(after, l) {
-			m.t.Errorf("- %s", l)
+			m.errorf("- %s", l)
 		}
 	}
 	for _, l := range after {
 		if !slices.Contains(before, l) {
-			m.t.Errorf("+ %s", l)
+			m.errorf("+ %s", l)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func (m *machine) same(before, after []string) {
 func (m *machine) sound() {
 	m.t.Helper()
 	if st := m.status(gate); st.JobID != 0 || st.ActiveState != "inactive" {
-		m.t.Errorf("the gate is %s with job %d", st.ActiveState, st.JobID)
+		m.errorf("the gate is %s with job %d", st.ActiveState, st.JobID)
 	}
 	m.missing(filepath.Join(m.dirs.Units(), "multi-user.target.wants", gate))
 	m.missing(m.dirs.SwitchMark("demo"))
@@ -154,7 +154,7 @@ func (m *machine) sound() {
 	if rec.Active {
 		for _, l := range []string{m.dirs.Current("demo"), m.dirs.CurrentData("demo")} {
 			if to, err := os.Readlink(l); to != rec.Current.String() {
-				m.t.Errorf("%s -> %q (%v), current is %s", l, to, err, rec.Current)
+				m.errorf("%s -> %q (%v), current is %s", l, to, err, rec.Current)
 			}
 		}
 	}
@@ -165,11 +165,11 @@ func (m *machine) soundMount(e snapstate.Revision) {
 	m.t.Helper()
 	st := m.status(wrappers.MountUnitName("demo", e.Revision))
 	if st.ActiveState != "active" || st.UnitFileState != "enabled" {
-		m.t.Errorf("%s is %s, %s", st.Name, st.ActiveState, st.UnitFileState)
+		m.errorf("%s is %s, %s", st.Name, st.ActiveState, st.UnitFileState)
 	}
 	got, err := os.ReadFile(filepath.Join(m.dirs.Mount("demo", e.Revision), "meta/snap.yaml"))
 	if err != nil || string(got) != e.YAML {
-		m.t.Errorf("revision %s is not what the record says (%v)", e.Revision, err)
+		m.errorf("revision %s is not what the record says (%v)", e.Revision, err)
 	}
 }
 
@@ -185,11 +185,11 @@ func (m *machine) soundServices(rec *snapstate.Record) {
 		st := m.status(unit)
 		app := info.Apps[a]
 		if st.JobID != 0 || st.NeedDaemonReload {
-			m.t.Errorf("%s has job %d %s, needs reload: %v", unit, st.JobID, st.JobType, st.NeedDaemonReload)
+			m.errorf("%s has job %d %s, needs reload: %v", unit, st.JobID, st.JobType, st.NeedDaemonReload)
 		}
 		if app == nil || !rec.Active {
 			if st.LoadState != "not-found" || st.ActiveState != "inactive" {
-				m.t.Errorf("%s is %s, %s, and should not be", unit, st.LoadState, st.ActiveState)
+				m.errorf("%s is %s, %s, and should not be", unit, st.LoadState, st.ActiveState)
 			}
 			continue
 		}
@@ -197,21 +197,21 @@ func (m *machine) soundServices(rec *snapstate.Record) {
 		switch {
 		case a == "web":
 			if s := m.status(socket); s.UnitFileState == "enabled" && s.ActiveState != "active" {
-				m.t.Errorf("%s is %s", socket, s.ActiveState)
+				m.errorf("%s is %s", socket, s.ActiveState)
 			}
 		case off != (st.MainPID == 0):
-			m.t.Errorf("%s has pid %d, stopped by hand: %v", unit, st.MainPID, off)
+			m.errorf("%s has pid %d, stopped by hand: %v", unit, st.MainPID, off)
 		case !off && a != "keeper" && m.runs(st.MainPID) != rec.Current.String():
-			m.t.Errorf("%s runs from %s, current is %s", unit, m.runs(st.MainPID), rec.Current)
+			m.errorf("%s runs from %s, current is %s", unit, m.runs(st.MainPID), rec.Current)
 		case !off && m.runs(st.MainPID) == "?":
-			m.t.Errorf("the process of %s is gone", unit)
+			m.errorf("the process of %s is gone", unit)
 		}
 		if data, err := os.ReadFile(filepath.Join(m.dirs.Units(), unit)); !strings.Contains(string(data), "X-Revision="+rec.Current.String()+"\n") {
-			m.t.Errorf("%s is not of revision %s (%v)", unit, rec.Current, err)
+			m.errorf("%s is not of revision %s (%v)", unit, rec.Current, err)
 		}
 		_, err := os.Stat(wrappers.PinPath(m.dirs, unit))
 		if pinned := err == nil; pinned != (!off && st.MainPID != 0 && m.runs(st.MainPID) != rec.Current.String()) {
-			m.t.Errorf("%s is pinned: %v", unit, pinned)
+			m.errorf("%s is pinned: %v", unit, pinned)
 		}
 	}
 }
@@ -225,23 +225,29 @@ func (m *machine) absent() {
 	m.holds(m.dirs.Blobs())
 	for _, f := range m.files() {
 		if strings.Contains(f, "demo") && !strings.Contains(f, "/snapshots/") {
-			m.t.Errorf("left: %s", f)
+			m.errorf("left: %s", f)
 		}
 	}
 	for _, u := range m.units() {
-		m.t.Errorf("left: %s", u)
+		m.errorf("left: %s", u)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for pid, p := range m.procs {
-		m.t.Errorf("left: pid %d of %s", pid, p.unit)
+		m.errorf("left: pid %d of %s", pid, p.unit)
 	}
+}
+
+// errorf says at which point of a scenario something is wrong.
+func (m *machine) errorf(format string, args ...any) {
+	m.t.Helper()
+	m.t.Errorf(m.where+format, args...)
 }
 
 func (m *machine) missing(path string) {
 	m.t.Helper()
 	if _, err := os.Lstat(path); err == nil {
-		m.t.Errorf("%s exists", strings.TrimPrefix(path, m.root))
+		m.errorf("%s exists", strings.TrimPrefix(path, m.root))
 	}
 }
 
@@ -250,7 +256,7 @@ func (m *machine) holds(dir string, want ...string) {
 	m.t.Helper()
 	es, err := os.ReadDir(dir)
 	if err != nil {
-		m.t.Error(err)
+		m.errorf("%v", err)
 	}
 	var have []string
 	for _, e := range es {
@@ -258,6 +264,6 @@ func (m *machine) holds(dir string, want ...string) {
 	}
 	slices.Sort(want)
 	if !slices.Equal(have, want) {
-		m.t.Errorf("%s holds %v, want %v", strings.TrimPrefix(dir, m.root), have, want)
+		m.errorf("%s holds %v, want %v", strings.TrimPrefix(dir, m.root), have, want)
 	}
 }

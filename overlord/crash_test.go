@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overlord_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"endured/overlord/state"
+)
+
+// TestCrashAroundEveryCommit ends the daemon between the act and the commit of
+// each task, and just after each commit, and starts another one.
+func TestCrashAroundEveryCommit(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.everywhere(t, lib, s.crashAtPoint)
+		})
+	}
+}
+
+// TestCrashInEveryCall ends the daemon in each of its calls to systemd, before
+// and after that takes effect, and starts another one.
+func TestCrashInEveryCall(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		for name, effect := range map[string]bool{"before": false, "after": true} {
+			t.Run(s.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				s.everywhere(t, lib, func(m *machine, k int) (string, string) { return s.crashInCall(m, k, effect) })
+			})
+		}
+	}
+}
+
+func (s *scenario) crashAtPoint(m *machine, k int) (met, id string) {
+	var n atomic.Int32
+	reached := make(chan string, 1)
+	m.hook(s.broken, nil, func(point string) {
+		if int(n.Add(1)) == k+1 {
+			reached <- point
+			runtime.Goexit()
+		}
+	})
+	id = m.begun(s.run(m))
+	if met = m.first(id, reached); met != "" {
+		m.where = met + ": "
+		m.stop()
+		m.hook(s.broken, nil, nil)
+		m.start()
+		s.ends(m, id)
+	}
+	return met, id
+}
+
+func (s *scenario) crashInCall(m *machine, k int, effect bool) (met, id string) {
+	var n atomic.Int32
+	reached, verdict := make(chan string, 1), make(chan error)
+	m.hook(s.broken, func(call string) error {
+		if int(n.Add(1)) == k+1 {
+			reached <- call
+			return <-verdict
+		}
+		return nil
+	}, nil)
+	id = m.begun(s.run(m))
+	if met = m.first(id, reached); met != "" {
+		m.where = met + ": "
+		m.stop()
+		m.hook(s.broken, nil, nil)
+		if made := len(m.fake.Calls()); effect {
+			verdict <- nil
+			for len(m.fake.Calls()) == made {
+				time.Sleep(time.Millisecond)
+			}
+		} else {
+			verdict <- errors.New("the caller is gone")
+		}
+		m.start()
+		s.ends(m, id)
+	}
+	return met, id
+}
+
+// ends checks that a crash is no reason for a change to fail.
+func (s *scenario) ends(m *machine, id string) {
+	if st, msg := m.wait(id); s.broken == nil && st != state.Done {
+		m.errorf("the change is %s: %s", st, msg)
+	}
+}
+
+// first waits for a point, or for the change to end without reaching it: "".
+func (m *machine) first(id string, reached <-chan string) string {
+	ctx, stop := context.WithTimeout(m.t.Context(), 40*time.Second)
+	defer stop()
+	over := make(chan error, 1)
+	st := m.o.State()
+	go func() { over <- st.WaitChange(ctx, id) }()
+	select {
+	case p := <-reached:
+		return p
+	case err := <-over:
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	select {
+	case p := <-reached: // the last commit of all
+		return p
+	default:
+		return ""
+	}
+}
