@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"endured/client"
+	"endured/systemd"
+)
+
+const (
+	project  = "/srv/endured"
+	work     = "/tmp/bench"
+	snapName = "plain"
+	unit     = "snap.plain.svc.service"
+	logFile  = "/var/snap/plain/common/log/svc.log"
+	dropIn   = "/etc/systemd/system/" + unit + ".d/bench.conf"
+	dataDir  = "/var/snap/plain/current"
+	files    = 64
+)
+
+// column is one way to be measured.
+type column struct {
+	title   string
+	mib     int64
+	writing bool // the service appends to its data all the time
+	others  int  // other snaps
+}
+
+func columns(o *options) ([]column, error) {
+	var out []column
+	for w := range strings.SplitSeq(o.data, ",") {
+		n, err := strconv.ParseInt(strings.TrimSuffix(w, "w"), 10, 64)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("cannot use %q as MiB of data", w)
+		}
+		c := column{title: fmt.Sprintf("%d MiB", n), mib: n, writing: strings.HasSuffix(w, "w")}
+		if c.writing {
+			c.title += ", written to"
+		}
+		out = append(out, c)
+	}
+	for w := range strings.SplitSeq(o.others, ",") {
+		n, err := strconv.Atoi(w)
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("cannot use %q as a number of other snaps", w)
+		}
+		if n > 0 {
+			out = append(out, column{mib: 1, others: n})
+		}
+	}
+	return out, nil
+}
+
+// bench is the whole run.
+type bench struct {
+	o         *options
+	client    *client.Client
+	systemd   *systemd.Manager
+	others    int
+	installed time.Duration // what installing the others took
+	results   []*result
+}
+
+func inside(ctx context.Context, o *options) error {
+	cols, err := columns(o)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := output(ctx, "systemctl", "enable", "--quiet", "--now", "snapd.socket", "snapd.service"); err != nil {
+		return err
+	}
+	b := &bench{o: o, client: client.New(client.Config{})}
+	if b.systemd, err = systemd.Dial(ctx, systemd.Options{}); err != nil {
+		return err
+	}
+	defer b.systemd.Close()
+	if err := pack(ctx, 2+o.refreshes+o.traced); err != nil {
+		return err
+	}
+	for _, c := range cols {
+		if err := b.installOthers(ctx, c.others); err != nil {
+			return err
+		}
+		r, err := b.measure(ctx, c)
+		if err != nil {
+			return err
+		}
+		b.results = append(b.results, r)
+	}
+	b.report()
+	fmt.Printf("\nAll of this took %.0f s.\n", time.Since(began).Seconds())
+	return nil
+}
+
+func output(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot run %s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+func snapFile(n int) string { return fmt.Sprintf("%s/plain_%d.snap", work, n) }
+
+// pack makes n versions of the snap, with a service that leaves its data alone.
+func pack(ctx context.Context, n int) error {
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	return parallel(n, func(i int) error {
+		return output(ctx, project+"/tests/lib/pack-snap.sh", snapName, strconv.Itoa(i), snapFile(i),
+			"svc.command=bin/fixture --name svc --serve unix:$SNAP_COMMON/svc.sock")
+	})
+}
+
+// parallel runs do(0) to do(n-1), two at a time, until one fails.
+func parallel(n int, do func(i int) error) error {
+	next := make(chan int)
+	failed := make(chan error, 2)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := range next {
+				if err := do(i); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	var err error
+	for i := 0; i < n && err == nil; i++ {
+		select {
+		case next <- i:
+		case err = <-failed:
+		}
+	}
+	close(next)
+	wg.Wait()
+	close(failed)
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+var errBudget = errors.New("the time for installing other snaps is used up")
+
+// installOthers brings the number of other snaps up to n, or to as many as the
+// budget allows. Each has one service, which is disabled.
+func (b *bench) installOthers(ctx context.Context, n int) error {
+	began, before := time.Now(), b.others
+	var mu sync.Mutex
+	err := parallel(max(0, n-before), func(i int) error {
+		mu.Lock()
+		over := b.installed+time.Since(began) > b.o.budget
+		mu.Unlock()
+		if over {
+			return errBudget
+		}
+		path, err := packTiny(ctx, fmt.Sprintf("other-%d", before+i))
+		if err != nil {
+			return err
+		}
+		defer os.Remove(path)
+		if _, err := b.install(ctx, path); err != nil {
+			return err
+		}
+		mu.Lock()
+		b.others++
+		mu.Unlock()
+		return nil
+	})
+	b.installed += time.Since(began)
+	if err != nil && !errors.Is(err, errBudget) {
+		return err
+	}
+	if b.others > before {
+		fmt.Printf("installed %d other snaps in %.0f s\n", b.others-before, time.Since(began).Seconds())
+	}
+	if b.others < n {
+		fmt.Printf("%d of %d other snaps fit into %s: see -budget\n", b.others, n, b.o.budget)
+	}
+	return nil
+}
+
+func packTiny(ctx context.Context, name string) (string, error) {
+	tree := filepath.Join(work, name)
+	defer os.RemoveAll(tree)
+	yaml := "name: " + name + "\nversion: \"1\"\nsummary: One of many\ndescription: It does nothing.\nconfinement: strict\n" +
+		"apps:\n  svc:\n    command: bin/svc\n    daemon: simple\n    install-mode: disable\n"
+	for file, content := range map[string]string{"meta/snap.yaml": yaml, "bin/svc": "#!/bin/sh\nexec sleep infinity\n"} {
+		path := filepath.Join(tree, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			return "", err
+		}
+	}
+	path := tree + ".snap"
+	return path, output(ctx, "mksquashfs", tree, path, "-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-processors", "1")
+}
+
+// install installs a file and waits for the change.
+func (b *bench) install(ctx context.Context, path string) (*client.Change, error) {
+	id, err := b.client.InstallFile(ctx, path, client.InstallOptions{Dangerous: true}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot install %s: %w", path, err)
+	}
+	ch, err := b.client.WaitChange(ctx, id, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.Failed(); err != nil {
+		return nil, fmt.Errorf("cannot install %s: %w", path, err)
+	}
+	return ch, nil
+}
+
+// fresh begins a column: no old revisions, a daemon that did nothing yet.
+func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err error) {
+	if _, err := os.Stat("/snap/" + snapName + "/current"); err == nil {
+		id, err := b.client.Remove(ctx, []string{snapName}, client.RemoveOptions{Purge: true})
+		if err != nil {
+			return 0, err
+		}
+		ch, err := b.client.WaitChange(ctx, id, nil)
+		if err != nil {
+			return 0, err
+		}
+		if err := ch.Failed(); err != nil {
+			return 0, err
+		}
+	}
+	if err := os.RemoveAll(filepath.Dir(dropIn)); err != nil {
+		return 0, err
+	}
+	if c.writing {
+		if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
+			return 0, err
+		}
+		if err := os.WriteFile(dropIn, []byte("[Service]\nEnvironment=\"FIXTURE_ARGS=--append-data records\"\n"), 0o644); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	if err := output(ctx, "systemctl", "restart", "snapd.service"); err != nil {
+		return 0, err
+	}
+	r.daemonStart = milliseconds(time.Since(began))
+	if _, err := b.install(ctx, snapFile(0)); err != nil {
+		return 0, err
+	}
+	if err := fill(dataDir, files, c.mib<<20); err != nil {
+		return 0, err
+	}
+	if err := b.baselines(ctx, c, r); err != nil {
+		return 0, err
+	}
+	if _, err := b.install(ctx, snapFile(1)); err != nil { // warms the caches
+		return 0, err
+	}
+	return mainPID("snapd.service")
+}
+
+// baselines measures what a refresh is made of, without a refresh.
+func (b *bench) baselines(ctx context.Context, c column, r *result) error {
+	for range max(3, b.o.refreshes/2) {
+		began := time.Now()
+		if err := b.systemd.Reload(ctx); err != nil {
+			return err
+		}
+		r.bareReload = append(r.bareReload, milliseconds(time.Since(began)))
+	}
+	before, err := absences(logFile)
+	if err != nil {
+		return err
+	}
+	for i := range max(3, b.o.refreshes/2) {
+		if err := b.systemd.Run(ctx, "restart", unit, "replace"); err != nil {
+			return err
+		}
+		all, err := awaitAbsence(logFile, len(before)+i+1)
+		if err != nil {
+			return err
+		}
+		if err := b.systemd.ResetFailed(ctx, unit); err != nil { // its start limit
+			return err
+		}
+		last := all[len(all)-1]
+		r.bareRestart = append(r.bareRestart, milliseconds(last.to-last.from))
+	}
+	for range 3 {
+		began := time.Now()
+		if err := output(ctx, "sh", "-c", "cp -a --reflink=auto "+dataDir+"/. /var/snap/copy && sync -f /var/snap/copy"); err != nil {
+			return err
+		}
+		r.bareCopy = append(r.bareCopy, milliseconds(time.Since(began)))
+		if err := os.RemoveAll("/var/snap/copy"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
