@@ -41,8 +41,10 @@ stage: ## build/stage: what the devices get, a daemon built for crash tests
 	$(GO) build -tags faults -trimpath -ldflags "$(LDFLAGS)" -o bin/snapd-faults ./cmd/snapd
 	@$(MAKE) --no-print-directory install DESTDIR=build/stage SNAPD=bin/snapd-faults
 
-bench: build stage ## figures of a refresh, as ratios in one run (root)
-	@tests/bench/bench
+bench: deps build ## figures of a refresh, as ratios in one run (root)
+	@rm -rf build/bench
+	@$(MAKE) --no-print-directory install DESTDIR=build/bench >/dev/null
+	@$(GO) run ./tests/bench
 
 lint: ## gofmt and go vet
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt'ed: $$out" >&2; exit 1; }
