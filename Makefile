@@ -40,6 +40,7 @@ stage: ## build/stage: what the devices get, a daemon built for crash tests
 	@rm -rf build/stage
 	$(GO) build -tags faults -trimpath -ldflags "$(LDFLAGS)" -o bin/snapd-faults ./cmd/snapd
 	@$(MAKE) --no-print-directory install DESTDIR=build/stage SNAPD=bin/snapd-faults
+	CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags "-s -w" -o bin/systemd.test ./systemd
 
 bench: deps build ## figures of a refresh, as ratios in one run (root)
 	@rm -rf build/bench
