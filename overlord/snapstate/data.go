@@ -24,7 +24,7 @@ func (m *Manager) doCopyData(ctx context.Context, t *state.Task) (state.Commit, 
 	}
 	err = m.makeData(ctx, t, s)
 	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
-		err = errors.Join(err, m.dropData(s))
+		err = errors.Join(err, m.dropData(context.WithoutCancel(ctx), s))
 	}
 	return nil, err
 }
@@ -104,7 +104,7 @@ func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afres
 		if !afresh {
 			return nil
 		}
-		if err := os.RemoveAll(data); err != nil {
+		if err := treecopy.Remove(ctx, data); err != nil {
 			return fmt.Errorf("cannot remove an unfinished copy: %w", err)
 		}
 		c = nil
@@ -139,7 +139,7 @@ func (m *Manager) SyncCopy(ctx context.Context, change string, s *Setup) error {
 }
 
 // DropCopy takes the new revision's data away and puts back what had its name.
-func (m *Manager) DropCopy(s *Setup) error {
+func (m *Manager) DropCopy(ctx context.Context, s *Setup) error {
 	if !s.Brings() {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (m *Manager) DropCopy(s *Setup) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(m.Dirs.Data(s.Snap, s.To)); err != nil {
+	if err := treecopy.Remove(ctx, m.Dirs.Data(s.Snap, s.To)); err != nil {
 		return fmt.Errorf("cannot remove data: %w", err)
 	}
 	err := os.Rename(m.aside(s), m.Dirs.Data(s.Snap, s.To))
@@ -166,16 +166,16 @@ func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit
 	m.mu.Lock()
 	delete(m.copies, t.ChangeID()+"/"+s.Snap)
 	m.mu.Unlock()
-	return nil, m.dropData(s)
+	return nil, m.dropData(context.WithoutCancel(ctx), s)
 }
 
 // dropData removes the directories that makeData made: a first install leaves
 // none behind.
-func (m *Manager) dropData(s *Setup) error {
-	if err := m.DropCopy(s); err != nil || !s.From.Unset() {
+func (m *Manager) dropData(ctx context.Context, s *Setup) error {
+	if err := m.DropCopy(ctx, s); err != nil || !s.From.Unset() {
 		return err
 	}
-	if err := os.RemoveAll(m.Dirs.SnapData(s.Snap)); err != nil {
+	if err := treecopy.Remove(ctx, m.Dirs.SnapData(s.Snap)); err != nil {
 		return fmt.Errorf("cannot remove data: %w", err)
 	}
 	return nil

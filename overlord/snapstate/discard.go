@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"endured/osutil"
+	"endured/osutil/treecopy"
 	"endured/overlord/state"
 	"endured/snap"
 	"endured/wrappers"
@@ -35,7 +36,7 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 	}
 	var left []error
 	if s.Brings() {
-		if err := os.RemoveAll(m.aside(s)); err != nil {
+		if err := treecopy.Remove(ctx, m.aside(s)); err != nil {
 			left = append(left, fmt.Errorf("cannot remove old data: %w", err))
 		}
 	}
@@ -85,7 +86,7 @@ func (m *Manager) drop(ctx context.Context, t *state.Task, rec *Record, rev snap
 	if err := m.detach(ctx, rec.Name, rev); err != nil {
 		return false, errors.Join(err, m.remount(ctx, rec, rev))
 	}
-	return true, m.erase(rec.Name, rev)
+	return true, m.erase(ctx, rec.Name, rev)
 }
 
 // remount takes a half-done unmount back.
@@ -143,12 +144,12 @@ func (m *Manager) superfluous(rec *Record, s *Setup) []snap.Revision {
 }
 
 // erase removes the file and the data of a revision that is not mounted.
-func (m *Manager) erase(name string, rev snap.Revision) error {
+func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) error {
 	var errs []error
 	if err := os.Remove(m.Dirs.Blob(name, rev)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("cannot remove snap file: %w", err))
 	}
-	if err := os.RemoveAll(m.Dirs.Data(name, rev)); err != nil {
+	if err := treecopy.Remove(ctx, m.Dirs.Data(name, rev)); err != nil {
 		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
 	return errors.Join(errs...)
@@ -186,10 +187,10 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 	}
 	var left []error
 	for _, e := range rec.Sequence {
-		left = append(left, m.erase(rec.Name, e.Revision))
+		left = append(left, m.erase(ctx, rec.Name, e.Revision))
 	}
 	// systemd keeps units whose files are gone until it looks again
-	left = append(left, m.removeDirs(rec.Name), m.Systemd.Reload(ctx))
+	left = append(left, m.removeDirs(ctx, rec.Name), m.Systemd.Reload(ctx))
 	m.forget(rec.Name, func(snap.Revision) bool { return false })
 	return func(tx *state.Tx) error {
 		if err := errors.Join(left...); err != nil {
@@ -199,14 +200,14 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 	}, nil
 }
 
-func (m *Manager) removeDirs(name string) error {
+func (m *Manager) removeDirs(ctx context.Context, name string) error {
 	for _, d := range []string{m.Dirs.SnapData(name), m.Dirs.Snap(name), filepath.Dir(m.Dirs.PrivateTmp(name))} {
 		if at, err := osutil.MountedAt(d); err != nil {
 			return err
 		} else if at != nil {
 			return fmt.Errorf("cannot remove %s: something is mounted on it", d)
 		}
-		if err := os.RemoveAll(d); err != nil {
+		if err := treecopy.Remove(ctx, d); err != nil {
 			return fmt.Errorf("cannot remove what is left of snap %q: %w", name, err)
 		}
 	}

@@ -28,6 +28,9 @@ func (m *Manager) doMount(ctx context.Context, t *state.Task) (state.Commit, err
 		return nil, err
 	}
 	err = m.mountRevision(ctx, s.Snap, s.Rev)
+	if err == nil {
+		m.warmRevision(ctx, s)
+	}
 	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
 		// a task that failed leaves nothing behind
 		err = errors.Join(err, m.detach(context.WithoutCancel(ctx), s.Snap, s.Rev.Revision))
