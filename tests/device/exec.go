@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,7 +38,7 @@ func (h *host) cmdExec(args []string) error {
 	if len(argv) == 0 {
 		return errors.New("cannot execute nothing")
 	}
-	return h.replaceBy(name, o, argv)
+	return h.runInside(name, o, argv)
 }
 
 func (h *host) cmdShell(args []string) error {
@@ -45,11 +47,12 @@ func (h *host) cmdShell(args []string) error {
 		return err
 	}
 	o := execOptions{cwd: "/root", env: []string{"TERM=" + os.Getenv("TERM"), "PS1=" + name + `:\w# `}}
-	return h.replaceBy(name, o, append([]string{"bash", "--norc", "-i"}, rest...))
+	return h.runInside(name, o, append([]string{"bash", "--norc", "-i"}, rest...))
 }
 
-// replaceBy executes the command inside in place of this process, so that signals and descriptors need no passing on.
-func (h *host) replaceBy(name string, o execOptions, argv []string) error {
+// runInside runs the command inside with this process's descriptors, passes signals on, and returns its exit code as
+// an *exitError.
+func (h *host) runInside(name string, o execOptions, argv []string) error {
 	r, err := h.load(name)
 	if err != nil {
 		return err
@@ -57,46 +60,114 @@ func (h *host) replaceBy(name string, o execOptions, argv []string) error {
 	if !r.running() {
 		return fmt.Errorf("cannot execute in device %q: it is not running", name)
 	}
-	if err := h.joinHarness(r, o.group); err != nil {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
+	cmd := &exec.Cmd{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if err := h.startInside(r, o, argv, cmd); err != nil {
 		return err
 	}
+	// A terminal sends its signals to the command as well.
+	_, err = unix.IoctlGetTermios(0, unix.TCGETS)
+	terminal := err == nil
+	go func() {
+		for s := range signals {
+			if s != unix.SIGINT || !terminal {
+				cmd.Process.Signal(s)
+			}
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	status := exit.Sys().(syscall.WaitStatus)
+	if status.Signaled() {
+		return &exitError{128 + int(status.Signal())}
+	}
+	return &exitError{status.ExitStatus()}
+}
+
+// startInside starts a command in the device's namespaces and, below its cgroup, in a group.
+//
+// Not in the device's root cgroup, where namespaces alone would leave it: there systemd takes it for a process without
+// unit, and scopes made from it go wrong. And as this process's own child, outside the group: what is killed with
+// the group is then reaped, where it would stay a zombie that holds up the device's shutdown.
+//
+// The calling goroutine must not do anything else afterwards that depends on namespaces: its thread is the device's.
+func (h *host) startInside(r *record, o execOptions, argv []string, cmd *exec.Cmd) error {
+	group := o.group
+	if group == "" {
+		group = "common"
+	}
+	join, leave, err := h.openGroup(r, group)
+	if err != nil {
+		return err
+	}
+	defer join.Close()
+	defer leave.Close()
+	pidfd, err := unix.PidfdOpen(r.PID, 0)
+	if err != nil {
+		return fmt.Errorf("cannot enter device %q: %w", r.Name, err)
+	}
+	defer unix.Close(pidfd)
 	runtime.LockOSThread()
 	if err := dropHostPowers(); err != nil {
 		return err
 	}
-	cmd := h.command(r, o, argv...)
-	path, err := exec.LookPath(cmd.Args[0])
-	if err != nil {
-		return fmt.Errorf("cannot enter the device: %w", err)
+	// A mount namespace is entered only by a thread that shares its directory with no other.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("cannot enter device %q: %w", r.Name, err)
 	}
-	return fmt.Errorf("cannot execute %s: %w", path, unix.Exec(path, cmd.Args, os.Environ()))
-}
-
-// joinHarness moves this process into a cgroup of the device of its own. In the device's root cgroup, where
-// namespaces alone would leave it, systemd takes it for a process without unit, and scopes made from it go wrong.
-func (h *host) joinHarness(r *record, group string) error {
-	dir := filepath.Join(h.cgroup(r.Name), "harness", group)
-	if group == "" {
-		dir = filepath.Join(dir, "common")
+	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
+	if err := unix.Setns(pidfd, all); err != nil {
+		return fmt.Errorf("cannot enter device %q: %w", r.Name, err)
 	}
-	if err := os.MkdirAll(dir, 0755); err != nil {
-		return fmt.Errorf("cannot make a cgroup in the device: %w", err)
+	cmd.Path = "/usr/bin/env"
+	cmd.Args = append([]string{"env"}, argv...)
+	cmd.Dir = o.cwd
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
 	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+	cmd.Env = append([]string{"PATH=" + insidePath, "HOME=/root", "LANG=C.UTF-8", "SYSTEMD_PAGER="}, o.env...)
+	if _, err := join.WriteString("0"); err != nil {
 		return fmt.Errorf("cannot join the device's cgroup: %w", err)
+	}
+	err = cmd.Start()
+	if _, e := leave.WriteString("0"); e != nil {
+		err = errors.Join(err, fmt.Errorf("cannot leave the device's cgroup: %w", e))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot execute in device %q: %w", r.Name, err)
 	}
 	return nil
 }
 
-// command builds the nsenter call for a command inside; without joinHarness it runs in the caller's cgroup.
-func (h *host) command(r *record, o execOptions, argv ...string) *exec.Cmd {
-	args := []string{"--target", strconv.Itoa(r.PID), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "env", "-i"}
-	if o.cwd != "" {
-		args = append(args, "--chdir="+o.cwd)
+// openGroup opens what moves this process to a group of the device, and back. (Cloning into the group would be simpler,
+// but Linux 6.18 kills at birth what is cloned into a cgroup that was ever killed.)
+func (h *host) openGroup(r *record, group string) (join, leave *os.File, err error) {
+	dir := filepath.Join(h.cgroup(r.Name), "harness", group)
+	if err := os.MkdirAll(dir, 0755); err != nil {
+		return nil, nil, fmt.Errorf("cannot make a cgroup in the device: %w", err)
 	}
-	args = append(args, "PATH="+insidePath, "HOME=/root", "LANG=C.UTF-8", "SYSTEMD_PAGER=")
-	args = append(args, o.env...)
-	return exec.Command("nsenter", append(args, argv...)...)
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot find this process's cgroup: %w", err)
+	}
+	home := ""
+	for line := range strings.Lines(string(data)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			home = filepath.Join(h.cgroups, strings.TrimSpace(path))
+		}
+	}
+	if leave, err = os.OpenFile(filepath.Join(home, "cgroup.procs"), os.O_WRONLY, 0); err != nil {
+		return nil, nil, fmt.Errorf("cannot open this process's cgroup: %w", err)
+	}
+	if join, err = os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0); err != nil {
+		leave.Close()
+		return nil, nil, fmt.Errorf("cannot open the device's cgroup: %w", err)
+	}
+	return join, leave, nil
 }
 
 func (h *host) cmdKill(args []string) error {

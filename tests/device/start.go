@@ -302,12 +302,31 @@ func (h *host) bootError(r *record, err error) error {
 	if data, e := os.ReadFile(h.path(r.Name, "log")); e == nil && len(data) != 0 {
 		fmt.Fprintf(&about, "\n%s", bytes.TrimSpace(data))
 	}
-	if r.running() {
-		cmd := h.command(r, execOptions{}, "systemctl", "--no-pager", "list-jobs", "--after")
-		cmd.WaitDelay = 5 * time.Second
-		if out, e := cmd.CombinedOutput(); e == nil {
-			fmt.Fprintf(&about, "\n%s", bytes.TrimSpace(out))
-		}
+	if jobs := h.pendingJobs(r); jobs != "" {
+		fmt.Fprintf(&about, "\n%s", jobs)
 	}
 	return fmt.Errorf("cannot boot device %q: %w%s", r.Name, err, about.String())
+}
+
+// pendingJobs asks a device what it waits for; "" if it does not answer.
+func (h *host) pendingJobs(r *record) string {
+	if !r.running() {
+		return ""
+	}
+	answer := make(chan string, 1)
+	// A thread that has entered the device is of no more use here: it ends with its goroutine.
+	go func() {
+		var out bytes.Buffer
+		cmd := &exec.Cmd{Stdout: &out, Stderr: &out}
+		if h.startInside(r, execOptions{}, []string{"systemctl", "--no-pager", "list-jobs", "--after"}, cmd) == nil {
+			cmd.Wait()
+		}
+		answer <- strings.TrimSpace(out.String())
+	}()
+	select {
+	case jobs := <-answer:
+		return jobs
+	case <-time.After(5 * time.Second):
+		return ""
+	}
 }

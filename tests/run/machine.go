@@ -63,10 +63,7 @@ func (m *deviceMachine) run(ctx context.Context, script string, out io.Writer) e
 	}
 	cmd := exec.Command(m.program, "exec", "--group", scriptGroup, m.name, "bash", "/srv/host/"+file)
 	cmd.Stdout, cmd.Stderr = out, out
-	return runUntil(ctx, cmd, func() {
-		m.sweep()
-		cmd.Process.Kill()
-	})
+	return runUntil(ctx, cmd, m.sweep)
 }
 
 func (m *deviceMachine) reboot(ctx context.Context, out io.Writer) error {
@@ -155,6 +152,7 @@ func runUntil(ctx context.Context, cmd *exec.Cmd, kill func()) error {
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):
+		cmd.Process.Kill()
 	}
 	return context.Cause(ctx)
 }
