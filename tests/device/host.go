@@ -103,6 +103,11 @@ func (h *host) lock(ctx context.Context, name string) (unlock func(), err error)
 		select {
 		case err = <-got:
 		case <-ctx.Done():
+			// Nobody waits for the lock any more; when it comes it must go.
+			go func() {
+				<-got
+				f.Close()
+			}()
 			return nil, fmt.Errorf("cannot lock device %q: %w", name, ctx.Err())
 		}
 		if err != nil {

@@ -18,7 +18,7 @@ const (
 	// initArg0 is the argv[0] under which this program furnishes a device before systemd takes its place.
 	initArg0   = "device-init"
 	insidePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	loopNodes  = 512
+	loopNodes  = 2048
 )
 
 type insideConfig struct {

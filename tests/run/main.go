@@ -166,9 +166,10 @@ func (r *runner) furnish(ctx context.Context, o *options) error {
 		o.overlay = stage
 	}
 	if o.overlay != "" {
-		overlay, err := filepath.Abs(o.overlay)
-		if err != nil {
-			return err
+		// A copy, so that a build during the run changes nothing of it.
+		overlay := filepath.Join(r.logs, "stage")
+		if out, err := exec.CommandContext(ctx, "cp", "-aT", o.overlay, overlay).CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot copy the overlay: %w: %s", err, out)
 		}
 		os.Setenv("DEVICE_OVERLAYS", overlay)
 	}
