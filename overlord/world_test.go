@@ -193,14 +193,14 @@ func (m *machine) soundServices(rec *snapstate.Record) {
 			}
 			continue
 		}
-		off := slices.Contains(rec.HandStopped, a)
+		off := slices.Contains(rec.HandStopped, a) || st.UnitFileState == "disabled"
 		switch {
 		case a == "web":
 			if s := m.status(socket); s.UnitFileState == "enabled" && s.ActiveState != "active" {
 				m.errorf("%s is %s", socket, s.ActiveState)
 			}
 		case off != (st.MainPID == 0):
-			m.errorf("%s has pid %d, stopped by hand: %v", unit, st.MainPID, off)
+			m.errorf("%s has pid %d, to be down: %v", unit, st.MainPID, off)
 		case !off && a != "keeper" && m.runs(st.MainPID) != rec.Current.String():
 			m.errorf("%s runs from %s, current is %s", unit, m.runs(st.MainPID), rec.Current)
 		case !off && m.runs(st.MainPID) == "?":
