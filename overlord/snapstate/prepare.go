@@ -64,12 +64,23 @@ func syncFile(path string) error {
 	return f.Sync()
 }
 
+// undoPrepare is the last step of every way back: it also takes away what came
+// with a first installation and belongs to no single task.
 func (m *Manager) undoPrepare(ctx context.Context, t *state.Task) (state.Commit, error) {
 	s, err := m.SetupOf(t)
 	if err != nil {
 		return nil, err
 	}
-	return nil, m.removeBlob(s)
+	if err := m.removeBlob(s); err != nil {
+		return nil, err
+	}
+	if s.From.Unset() {
+		if err := m.removeDirs(ctx, s.Snap); err != nil {
+			return nil, err
+		}
+	}
+	// systemd keeps units whose files are gone until it looks again
+	return nil, m.Systemd.Reload(ctx)
 }
 
 // CleanSpool removes uploads that no unfinished change refers to: a daemon that
