@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,7 @@ func (sw *Switch) stops(ctx context.Context, c course) error {
 			apps = append(apps, a)
 		}
 	}
+	activators = append(activators, closed(c)...)
 	for _, u := range activators {
 		if err := sw.stop(ctx, u); err != nil {
 			return err
@@ -51,22 +53,50 @@ func (sw *Switch) stops(ctx context.Context, c course) error {
 	return sw.stopScopes(ctx, c)
 }
 
+// closed lists the activators that a service has on the other side only, while
+// it is on both. Without its file a socket would go on to listen, and would
+// keep its address from one that has it under another name.
+func closed(c course) []string {
+	if c.target == nil || c.other == nil {
+		return nil
+	}
+	var out []string
+	for _, a := range c.other.Services() {
+		next := service(c.target, a.Name)
+		if next == nil {
+			continue // stopped with its activators
+		}
+		kept := snapstate.ActivatorUnits(next)
+		for _, u := range snapstate.ActivatorUnits(a) {
+			if !slices.Contains(kept, u) {
+				out = append(out, u)
+			}
+		}
+	}
+	return out
+}
+
 func (sw *Switch) stop(ctx context.Context, unit string) error {
-	sts, err := sw.m.Systemd.Status(ctx, unit)
+	sts, err := sw.m.Systemd.Status(ctx, unit, systemSlice)
 	if err != nil {
 		return err
 	}
-	if !snapstate.UnitRuns(sts[0]) && sts[0].JobID == 0 && sts[0].ActiveState != "activating" {
-		return nil
+	st := sts[0]
+	if snapstate.UnitRuns(st) || st.JobID != 0 || st.ActiveState == "activating" {
+		if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
+			return fmt.Errorf("cannot stop %s: %w", unit, err)
+		}
 	}
-	if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
-		return fmt.Errorf("cannot stop %s: %w", unit, err)
+	if st.ControlGroup == "" {
+		// systemd forgets the cgroup of a unit that has stopped, even where a
+		// stop-mode without "-all" left workers in it
+		st.ControlGroup = filepath.Join(sts[1].ControlGroup, unit)
 	}
-	if sts[0].ControlGroup == "" {
-		return nil
-	}
-	return sw.sweep(ctx, unit, filepath.Join(sw.m.CgroupRoot, sts[0].ControlGroup))
+	return sw.sweep(ctx, unit, filepath.Join(sw.m.CgroupRoot, st.ControlGroup))
 }
+
+// systemSlice holds the services of snaps.
+const systemSlice = "system.slice"
 
 // sweep ends what the unit's own stop left behind: a stop-mode without "-all"
 // spares the workers at every stop, but not when the service goes for good.
@@ -125,6 +155,9 @@ func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 		}
 		if err != nil {
 			return fmt.Errorf("cannot end pid %d of %s: %w", a.PID, a.App, err)
+		}
+		if !strings.HasPrefix(unit, "snap."+sw.setup.Snap+".") || !strings.HasSuffix(unit, ".scope") {
+			continue // the number is another process's by now: the plan may be from before a boot
 		}
 		if err := sw.stop(ctx, unit); err != nil {
 			return err
