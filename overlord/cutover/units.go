@@ -29,7 +29,7 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	pinned, err := sw.pins(c)
+	pinned, err := sw.pins(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -91,16 +91,25 @@ func changedSockets(set wrappers.Set, changed []string) []string {
 
 // pins writes a drop-in for every service whose process stays from another
 // revision than the target, and removes the drop-ins that no process needs.
-func (sw *Switch) pins(c course) (changed bool, err error) {
+func (sw *Switch) pins(ctx context.Context, c course) (changed bool, err error) {
 	want := map[string][]byte{}
 	for _, s := range sw.intent.Plan.Services {
 		stays := s.Action == lifecycle.Keep || s.Action == lifecycle.Signal
 		app := service(c.target, s.App)
-		if !stays || app == nil || s.From.Unset() || s.From == c.target.Revision {
+		if !stays || app == nil {
 			continue
 		}
-		started := sw.others[s.From]
-		if service(started, s.App) == nil {
+		// a boot or a crash may have put another process in the place of the plan's
+		sts, err := sw.m.Systemd.Status(ctx, app.Unit())
+		if err != nil {
+			return false, err
+		}
+		if !snapstate.UnitRuns(sts[0]) {
+			continue
+		}
+		rev := sw.m.Snaps.RevisionOf(sw.record, s.App, sts[0])
+		started := sw.others[rev]
+		if rev == c.target.Revision || service(started, s.App) == nil {
 			continue
 		}
 		data, _, err := wrappers.Pin(started, c.target, s.App, sw.m.Wrap)
