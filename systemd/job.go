@@ -97,9 +97,10 @@ func (m *Manager) Restart(ctx context.Context, unit, mode string) (*Job, error) 
 	return m.enqueue(ctx, "restart", unit, "RestartUnit", unit, mode)
 }
 
-// Run enqueues and waits. Anything but "done" and "skipped" is a *JobError.
+// Run enqueues and waits. Anything but "done" and "skipped" is a *JobError. verb
+// is "start", "stop", "restart", or "reload" for the unit's own reload command.
 func (m *Manager) Run(ctx context.Context, verb, unit, mode string) error {
-	method, ok := map[string]string{"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit"}[verb]
+	method, ok := map[string]string{"start": "StartUnit", "stop": "StopUnit", "restart": "RestartUnit", "reload": "ReloadUnit"}[verb]
 	if !ok {
 		return fmt.Errorf("cannot %s %s: unknown verb", verb, unit)
 	}
