@@ -31,7 +31,7 @@ type Lock struct{ f *os.File }
 func (l *Lock) Unlock() error { return l.f.Close() }
 
 // TryLock takes the lock on the file at path, which is made (0644) if it is
-// missing, or fails with ErrLocked at once.
+// missing, or on a directory, or fails with ErrLocked at once.
 func TryLock(path string, mode LockMode) (*Lock, error) {
 	for {
 		f, err := openLock(path)
@@ -54,7 +54,7 @@ func TryLock(path string, mode LockMode) (*Lock, error) {
 }
 
 // TakeLock takes the lock on the file at path, which is made (0644) if it is
-// missing, and waits for it until ctx is done.
+// missing, or on a directory, and waits for it until ctx is done.
 //
 // The kernel tells nobody when an flock is free, and a thread that waits for
 // one cannot be woken: closing the descriptor under it does not interrupt it,
@@ -108,7 +108,12 @@ func awaitLock(ctx context.Context, path string, mode LockMode) (*Lock, error) {
 // openLock opens read-only: flock asks for no more, and an ordinary user may
 // share a lock that root made.
 func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	const flags = os.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f, err := os.OpenFile(path, flags|os.O_CREATE, 0o644)
+	if errors.Is(err, unix.EISDIR) {
+		return os.OpenFile(path, flags, 0)
+	}
+	return f, err
 }
 
 func flock(f *os.File, how int) error {

@@ -100,7 +100,10 @@ func (p *pass) unmoved(fd int, before *unix.Stat_t) error {
 func (p *pass) target(f *frame, dir int, name string) (int, error) {
 	old := f.e.kids[name]
 	if old != nil && old.copied && !old.linked && old.kind() == unix.S_IFREG {
-		return openBeneath(dir, name, unix.O_RDWR)
+		fd, err := openBeneath(dir, name, unix.O_RDWR)
+		if err != unix.EACCES { // a file that its owner may not write to
+			return fd, err
+		}
 	}
 	if err := p.clear(f, name); err != nil {
 		return -1, err

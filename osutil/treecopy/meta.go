@@ -148,8 +148,9 @@ func (a attrs) dropStale(want map[string][]byte) error {
 }
 
 // dress gives an open file of the copy the metadata in st and the attributes
-// of its source. The order matters: a change of owner clears mode bits, and an
-// access ACL is part of the mode.
+// of its source. The order matters: a change of owner clears mode bits, the
+// mode may keep an ordinary user from setting attributes, and an access ACL is
+// part of the mode.
 func (p *pass) dress(from, to attrs, fd int, st *unix.Stat_t) error {
 	want, err := from.read()
 	if err != nil {
@@ -165,19 +166,38 @@ func (p *pass) dress(from, to attrs, fd int, st *unix.Stat_t) error {
 	}
 	chown := have.Uid != st.Uid || have.Gid != st.Gid
 	if chown {
-		if err := unix.Fchown(fd, int(st.Uid), int(st.Gid)); err != nil {
+		if err := p.own(func(uid, gid int) error { return unix.Fchown(fd, uid, gid) }, st); err != nil {
 			return err
 		}
+	}
+	if err := p.setAttrs(to, want, false); err != nil {
+		return err
 	}
 	if chown || have.Mode&0o7777 != permissions(st) {
 		if err := unix.Fchmod(fd, permissions(st)); err != nil {
 			return err
 		}
 	}
-	if err := p.setAttrs(to, want); err != nil {
+	if err := p.setAttrs(to, want, true); err != nil {
 		return err
 	}
 	return setTimes(fd, st)
+}
+
+// own gives a file of the copy the owner and group of its source. Who may not
+// give files away keeps them.
+func (p *pass) own(chown func(uid, gid int) error, st *unix.Stat_t) error {
+	err := chown(int(st.Uid), int(st.Gid))
+	if err != unix.EPERM || !p.c.humble {
+		return err
+	}
+	if len(p.c.notes) < maxNotes {
+		p.c.notes[Note{".", "only root can keep the owner of all files"}] = true
+	}
+	if err := chown(-1, int(st.Gid)); err != unix.EPERM {
+		return err
+	}
+	return nil
 }
 
 // dressAt is dress for what cannot be opened.
@@ -190,7 +210,11 @@ func (p *pass) dressAt(from, to int, name string, st *unix.Stat_t) error {
 	if err := a.dropStale(want); err != nil {
 		return err
 	}
-	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	chown := func(uid, gid int) error { return unix.Fchownat(to, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW) }
+	if err := p.own(chown, st); err != nil {
+		return err
+	}
+	if err := p.setAttrs(a, want, false); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
@@ -199,19 +223,22 @@ func (p *pass) dressAt(from, to int, name string, st *unix.Stat_t) error {
 			return err
 		}
 	}
-	if err := p.setAttrs(a, want); err != nil {
+	if err := p.setAttrs(a, want, true); err != nil {
 		return err
 	}
 	times := []unix.Timespec{st.Atim, st.Mtim}
 	return heldTime(unix.UtimesNanoAt(to, name, times, unix.AT_SYMLINK_NOFOLLOW))
 }
 
-// setAttrs sets what it can; what the file system or the kernel's policy
-// refuses is noted for the whole copy, not an error.
-func (p *pass) setAttrs(to attrs, want map[string][]byte) error {
+// setAttrs sets what it can, either the ACLs or all else; what the file system
+// or the kernel's policy refuses is noted for the whole copy, not an error.
+func (p *pass) setAttrs(to attrs, want map[string][]byte, acls bool) error {
 	for name, value := range want {
+		if strings.HasPrefix(name, "system.") != acls {
+			continue
+		}
 		err := to.set(name, value)
-		refused := err == unix.EOPNOTSUPP || err == unix.EPERM && strings.HasPrefix(name, "security.")
+		refused := err == unix.EOPNOTSUPP || err == unix.EPERM && (p.c.humble || strings.HasPrefix(name, "security."))
 		switch {
 		case err == nil:
 		case refused && len(p.c.notes) < maxNotes:

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -109,7 +108,7 @@ func newPass(ctx context.Context, c *Copier, first bool) (*pass, error) {
 	if p.src, err = newDescent(fd); err != nil {
 		return nil, err
 	}
-	if fd, err = openRoot(filepath.Join(c.Temporary(), treeName)); err == nil {
+	if fd, err = c.openTree(); err == nil {
 		p.dst, err = newDescent(fd)
 	}
 	if err != nil {
@@ -122,6 +121,16 @@ func newPass(ctx context.Context, c *Copier, first bool) (*pass, error) {
 		c.seen = &entry{copied: true, kids: make(map[string]*entry)}
 	}
 	return p, nil
+}
+
+// openTree opens the copy that is being made.
+func (c *Copier) openTree() (int, error) {
+	tmp, err := openRoot(c.Temporary())
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tmp)
+	return openBeneath(tmp, treeName, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 func (p *pass) close() {

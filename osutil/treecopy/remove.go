@@ -119,7 +119,7 @@ func (r *remover) lift(dir int, name string) error {
 	if unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) == nil {
 		return nil
 	}
-	for {
+	for again := false; ; {
 		r.n++
 		err := unix.Renameat2(dir, name, r.top, ".removing-"+strconv.Itoa(r.n), unix.RENAME_NOREPLACE)
 		switch err {
@@ -129,6 +129,18 @@ func (r *remover) lift(dir int, name string) error {
 			if !unflag(dir, name) {
 				return err
 			}
+			continue
+		case unix.EACCES:
+			// Only who may write to a directory can give it another parent.
+			fd, oerr := openToRemove(dir, name)
+			if oerr != nil {
+				return absent(oerr)
+			}
+			unix.Close(fd)
+			if again {
+				return err
+			}
+			again = true
 			continue
 		}
 		return absent(err)
@@ -152,13 +164,34 @@ func absent(err error) error {
 	return err
 }
 
-// openToRemove opens a directory whose flags, if any, must not be in the way.
+// openToRemove opens a directory whose flags and mode must not be in the way.
 func openToRemove(dir int, name string) (int, error) {
 	fd, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err == unix.EACCES {
+		var path int
+		if path, err = openBeneath(dir, name, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+			return -1, err
+		}
+		defer unix.Close(path)
+		if unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", path), 0o700) != nil {
+			return -1, unix.EACCES
+		}
+		fd, err = openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	}
 	if err == nil {
 		clearFlags(fd)
+		widen(fd)
 	}
 	return fd, err
+}
+
+// widen lets a user who is not root change an own directory. If it does not,
+// what needs it fails.
+func widen(dir int) {
+	var st unix.Stat_t
+	if unix.Geteuid() != 0 && unix.Fstat(dir, &st) == nil && st.Mode&0o700 != 0o700 {
+		_ = unix.Fchmod(dir, 0o700)
+	}
 }
 
 // unflag takes the immutable and append-only flags off the file and off its

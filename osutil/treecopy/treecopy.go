@@ -11,6 +11,9 @@
 // links while they are copied changes what is copied of its own data and
 // nothing else. The copy is made inside a directory that only root can enter.
 //
+// An ordinary user may copy what it can read: the copy is the user's own, and
+// owners, groups and attributes that it may not set are left out of it.
+//
 // Owner, mode, times, extended attributes, ACLs, hard links, holes, symbolic
 // links and FIFOs are kept. Set-user-ID, set-group-ID (of files) and file
 // capabilities are dropped, sockets and devices are not copied, nor what is
@@ -101,6 +104,8 @@ type Copier struct {
 	src, dst string
 	opts     Options
 	settle   time.Duration
+	// humble copiers are not root's: they cannot keep everything.
+	humble bool
 
 	// seen is what First saw and copied, nil when it did not run to its end in
 	// this process.
@@ -113,7 +118,8 @@ type Copier struct {
 
 // New prepares to copy the directory src to dst, which must not exist or be an
 // empty directory when the copy is completed. Both must be clean paths; the
-// parent of dst must exist and only root may be able to write to it.
+// parent of dst must exist and only root, or the user that this process runs
+// as, may be able to write to it.
 func New(src, dst string, o Options) *Copier {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -121,7 +127,7 @@ func New(src, dst string, o Options) *Copier {
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
 	}
-	return &Copier{src: src, dst: dst, opts: o, settle: settleAge, notes: make(map[Note]bool)}
+	return &Copier{src: src, dst: dst, opts: o, settle: settleAge, humble: unix.Geteuid() != 0, notes: make(map[Note]bool)}
 }
 
 // Temporary is the directory that holds the copy until it is complete:
@@ -275,7 +281,11 @@ func (c *Copier) Complete(ctx context.Context) error {
 		return fmt.Errorf("cannot complete the copy %s: %w", c.dst, err)
 	}
 	tmp := c.Temporary()
-	err := unix.Rename(filepath.Join(tmp, treeName), c.dst)
+	fd, err := openRoot(tmp)
+	if err == nil {
+		err = unix.Renameat(fd, treeName, unix.AT_FDCWD, c.dst)
+		unix.Close(fd)
+	}
 	if err == unix.ENOTEMPTY || err == unix.ENOTDIR {
 		err = fs.ErrExist
 	}

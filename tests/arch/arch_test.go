@@ -21,7 +21,7 @@ import (
 var layers = [][]string{
 	{"dirs", "osutil"},
 	{"osutil/treecopy", "snap"},
-	{"systemd"},
+	{"systemd", "snap/userdata"},
 	{"systemd/systemdtest", "wrappers"},
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
