@@ -243,11 +243,21 @@ type TrackRequest struct {
 	App  string `json:"app"`
 }
 
+// Tracked is the result of a POST to /v2/track (additive).
+type Tracked struct {
+	// Revision is the one to run: it stays as long as the process does.
+	Revision string `json:"revision"`
+}
+
 // Track (additive) asks the daemon to put the calling process into a scope of
-// its own, so that its revision is known to be in use. It is sent once, on a
-// connection of its own: the daemon goes by the peer of the socket.
-func (c *Client) Track(ctx context.Context, snapName, app string) error {
-	return c.post(ctx, "/v2/track", TrackRequest{Snap: snapName, App: app}, nil)
+// its own, so that its revision is known to be in use, and which that is. While
+// the snap is being switched to another revision the answer waits for it. It
+// is sent once, on a connection of its own: the daemon goes by the peer of the
+// socket.
+func (c *Client) Track(ctx context.Context, snapName, app string) (Tracked, error) {
+	var out Tracked
+	err := c.post(ctx, "/v2/track", TrackRequest{Snap: snapName, App: app}, &out)
+	return out, err
 }
 
 func snapPath(name string) string { return "/v2/snaps/" + url.PathEscape(name) }

@@ -31,8 +31,9 @@ type Backend interface {
 	Snaps(ctx context.Context, names []string, all bool) ([]recipes.SnapView, error)
 	// ServiceViews lists the services of names ("snap" or "snap.app"), or of all snaps.
 	ServiceViews(ctx context.Context, names []string) ([]servicestate.View, error)
-	// Track puts a process, which is the caller itself, into a scope of its own.
-	Track(ctx context.Context, pid int, snapName, app string) error
+	// Track puts a process, which is the caller itself, into a scope of its own
+	// and returns the revision to run.
+	Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error)
 	// Abort asks an unfinished change to undo what it did.
 	Abort(id string) error
 	// State holds the changes and the warnings.

@@ -390,9 +390,12 @@ func TestKernelPeer(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- d.Serve(l) }()
 	c := client.New(client.Config{Socket: path})
-	err = c.Track(context.Background(), "probe", "cli")
+	tracked, err := c.Track(context.Background(), "probe", "cli")
 	if want := fmt.Sprintf("track %d probe cli", os.Getpid()); err != nil || len(f.called()) != 1 || f.called()[0] != want {
 		t.Errorf("Track: %v, called %v, want %s", err, f.called(), want)
+	}
+	if err == nil && tracked.Revision != "x7" {
+		t.Errorf("Track said revision %q", tracked.Revision)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -416,13 +419,15 @@ func TestTrackOnlyTheCaller(t *testing.T) {
 		{daemon.Peer{PID: 0, UID: 0, Accepted: now()}, "not visible"},
 	} {
 		f.as(c.peer)
-		e := refusal(t, f.newClient().Track(ctx, "probe", "cli"))
+		_, err := f.newClient().Track(ctx, "probe", "cli")
+		e := refusal(t, err)
 		if e.StatusCode != 403 || !strings.Contains(e.Message, c.want) {
 			t.Errorf("peer %+v: %+v, want %q", c.peer, e, c.want)
 		}
 	}
 	f.as(daemon.Peer{PID: os.Getpid(), UID: uint32(os.Geteuid()), Accepted: now()})
-	if e := refusal(t, f.newClient().Track(ctx, "../x", "cli")); e.StatusCode != 400 {
+	_, err := f.newClient().Track(ctx, "../x", "cli")
+	if e := refusal(t, err); e.StatusCode != 400 {
 		t.Errorf("bad name: %+v", e)
 	}
 	if calls := f.called(); len(calls) > 0 {

@@ -149,8 +149,8 @@ func (f *fake) ServiceViews(_ context.Context, names []string) ([]servicestate.V
 	return f.services, f.note("services %v", names)
 }
 
-func (f *fake) Track(_ context.Context, pid int, snapName, app string) error {
-	return f.note("track %d %s %s", pid, snapName, app)
+func (f *fake) Track(_ context.Context, pid int, snapName, app string) (snap.Revision, error) {
+	return -7, f.note("track %d %s %s", pid, snapName, app)
 }
 
 func (f *fake) Abort(id string) error {

@@ -151,10 +151,11 @@ func postTrack(c *call) *response {
 	if err := stillThere(c.peer); err != nil {
 		return failed(http.StatusForbidden, "", err.Error())
 	}
-	if err := c.d.backend.Track(c.Context(), c.peer.PID, r.Snap, r.App); err != nil {
+	rev, err := c.d.backend.Track(c.Context(), c.peer.PID, r.Snap, r.App)
+	if err != nil {
 		return failure(err)
 	}
-	return sync200(nil)
+	return sync200(client.Tracked{Revision: rev.String()})
 }
 
 // ticksPerSecond is the kernel's USER_HZ, the same on every architecture that

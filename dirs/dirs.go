@@ -90,9 +90,6 @@ func (d Dirs) RunUnits() string { return d.join("run/systemd/system") }
 // Run is the daemon's run-time directory.
 func (d Dirs) Run() string { return d.join("run/snapd") }
 
-// SwitchLock is held shared by "snap run" and exclusively by the switch.
-func (d Dirs) SwitchLock(name string) string { return d.join("run/snapd/switch", name) }
-
 // SwitchMark exists while a snap is between two revisions: its services skip a
 // start that the refresh gate failed to hold.
 func (d Dirs) SwitchMark(name string) string { return d.join("run/snapd/switch", name+".closed") }

@@ -19,6 +19,7 @@ import (
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
+	"endured/snap"
 	"endured/systemd"
 	"endured/wrappers"
 )
@@ -137,7 +138,7 @@ func (o *Overlord) ServiceViews(ctx context.Context, names []string) ([]services
 }
 
 // Track puts the caller's process into a scope, see servicestate.Manager.Track.
-func (o *Overlord) Track(ctx context.Context, pid int, snapName, app string) error {
+func (o *Overlord) Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error) {
 	return o.services.Track(ctx, pid, snapName, app)
 }
 

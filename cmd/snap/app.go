@@ -27,6 +27,8 @@ type app struct {
 	uid     int
 	// home is the user's home directory; "" is what the system says.
 	home string
+	// patience is after which time a command that waits says so.
+	patience time.Duration
 	// zone is what times are shown in.
 	zone *time.Location
 	// terminal tells that err is one: progress is drawn there, else told in lines.
@@ -56,6 +58,7 @@ func newApp() *app {
 		}),
 		dirs: d, out: os.Stdout, err: os.Stderr,
 		getenv: os.Getenv, environ: os.Environ, uid: os.Getuid(), zone: time.Local,
+		patience: time.Second,
 		terminal: isTerminal(os.Stderr) && !dumb,
 		colour:   isTerminal(os.Stdout) && !dumb && os.Getenv("NO_COLOR") == "",
 		width: func() int {

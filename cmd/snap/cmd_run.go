@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"endured/osutil"
+	"endured/client"
 	"endured/snap"
+	"endured/snap/userdata"
 	"endured/wrappers"
 )
 
@@ -67,7 +69,13 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 	if err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
-	if err := makeUserDirs(home, snapName, appInfo.Snap.Revision.String(), a.uid); err != nil {
+	err = userdata.User{Home: home, UID: a.uid}.Make(ctx, snapName, appInfo.Snap.Revision)
+	var copying *userdata.CopyError
+	if errors.As(err, &copying) {
+		// an app that finds nothing of the user's would begin anew
+		return fmt.Errorf("cannot run %q: %w", snapApp, err)
+	}
+	if err != nil {
 		fmt.Fprintf(a.err, "warning: %v\n", err)
 	}
 	env := a.environment(appInfo, home)
@@ -97,17 +105,20 @@ func (a *app) realHome() (string, error) {
 	return me.HomeDir, nil
 }
 
-// enter reads what the current revision says of an app and has this process
-// tracked as one of that revision. Between the two no switch can happen.
+// enter has this process tracked as an app's and reads what the revision that
+// it is tracked for says of the app. That one stays while this process lives.
 func (a *app) enter(ctx context.Context, snapName, appName string) (*snap.App, error) {
-	lock, err := a.switchLock(ctx, snapName)
-	if err != nil {
-		return nil, err
+	rev, trackErr := a.track(ctx, snapName, appName)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	if lock != nil {
-		defer lock.Unlock()
+	if trackErr != nil {
+		var err error
+		if rev, err = a.current(snapName); err != nil {
+			return nil, err
+		}
 	}
-	info, err := a.current(snapName)
+	info, err := a.read(snapName, rev)
 	if err != nil {
 		return nil, err
 	}
@@ -118,43 +129,55 @@ func (a *app) enter(ctx context.Context, snapName, appName string) (*snap.App, e
 	case appInfo.IsService():
 		return nil, fmt.Errorf("cannot run %s.%s: it is a service, see 'snap start'", snapName, appName)
 	}
-	if err := a.client.Track(ctx, snapName, appName); err != nil {
-		fmt.Fprintf(a.err, "warning: snapd does not know about this process, its revision may be removed while it runs: %v\n", err)
+	if trackErr != nil {
+		fmt.Fprintf(a.err, "warning: snapd does not know about this process, its revision may be removed while it runs: %v\n", trackErr)
 	}
 	return appInfo, nil
 }
 
-// switchLock keeps a refresh of the snap from switching revisions. It returns
-// nil if there was none since the boot, and so no lock to take.
-func (a *app) switchLock(ctx context.Context, snapName string) (*osutil.Lock, error) {
-	path := a.dirs.SwitchLock(snapName)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// track asks the daemon which revision to run. It may have to wait for a
+// switch, and says so when that takes long.
+func (a *app) track(ctx context.Context, snapName, appName string) (snap.Revision, error) {
+	type answer struct {
+		client.Tracked
+		err error
 	}
-	lock, err := osutil.TryLock(path, osutil.Shared)
-	if errors.Is(err, osutil.ErrLocked) {
-		fmt.Fprintf(a.err, "snap %q is being refreshed, please wait\n", snapName)
-		lock, err = osutil.TakeLock(ctx, path, osutil.Shared)
+	answered := make(chan answer, 1)
+	go func() {
+		tracked, err := a.client.Track(ctx, snapName, appName)
+		answered <- answer{tracked, err}
+	}()
+	var got answer
+	select {
+	case got = <-answered:
+	case <-time.After(a.patience):
+		fmt.Fprintf(a.err, "waiting for snapd: snap %q may be being refreshed\n", snapName)
+		got = <-answered
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, nil // removed in between: only root may make it
+	if got.err != nil {
+		return 0, got.err
 	}
-	return lock, err
+	return snap.ParseRevision(got.Revision)
 }
 
-// current reads the current revision of a snap.
-func (a *app) current(snapName string) (*snap.Info, error) {
+// current tells which revision is current where the daemon cannot be asked.
+func (a *app) current(snapName string) (snap.Revision, error) {
 	link, err := os.Readlink(a.dirs.Current(snapName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot find current revision for snap %q: it is not installed, or disabled", snapName)
+		return 0, fmt.Errorf("cannot find current revision for snap %q: it is not installed, or disabled", snapName)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+		return 0, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
 	}
 	rev, err := snap.ParseRevision(filepath.Base(link))
 	if err != nil {
-		return nil, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+		return 0, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
 	}
+	return rev, nil
+}
+
+// read describes a revision of a snap.
+func (a *app) read(snapName string, rev snap.Revision) (*snap.Info, error) {
 	raw, err := os.ReadFile(filepath.Join(a.dirs.Mount(snapName, rev), "meta/snap.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read snap %q: %w", snapName, err)

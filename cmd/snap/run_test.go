@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const runYAML = `name: probe
@@ -38,7 +36,7 @@ type ran struct {
 
 func newRunWorld(t *testing.T) (*world, *ran) {
 	t.Helper()
-	w := newWorld(t, map[string]string{"POST /v2/track": "null"})
+	w := newWorld(t, map[string]string{"POST /v2/track": `{"revision":"x3"}`})
 	meta := filepath.Join(w.dirs.Snap("probe"), "x3", "meta")
 	if err := os.MkdirAll(meta, 0o755); err != nil {
 		t.Fatal(err)
@@ -92,6 +90,9 @@ func TestRun(t *testing.T) {
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	w, r := newRunWorld(t)
+	w.mu.Lock()
+	delete(w.answers, "POST /v2/track") // as the daemon: it refuses
+	w.mu.Unlock()
 	for name, want := range map[string]string{
 		"nosuch":    `cannot find current revision for snap "nosuch"`,
 		"probe.no":  `cannot find app "no" in "probe"`,
@@ -103,8 +104,8 @@ func TestRunRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 	}
-	if r.path != "" || w.asked() != "" {
-		t.Errorf("ran %q, asked %s", r.path, w.asked())
+	if r.path != "" {
+		t.Errorf("ran %q", r.path)
 	}
 }
 
@@ -119,29 +120,30 @@ func TestRunWithoutDaemonWarns(t *testing.T) {
 	}
 }
 
+// TestRunWaitsForTheSwitch: the daemon answers when a switch is over, with the
+// revision that is current then; what "current" said before does not count.
 func TestRunWaitsForTheSwitch(t *testing.T) {
 	t.Parallel()
 	w, r := newRunWorld(t)
-	path := w.dirs.SwitchLock("probe")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	meta := filepath.Join(w.dirs.Snap("probe"), "x4", "meta")
+	if err := os.MkdirAll(meta, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(path)
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(meta, "snap.yaml"), []byte(strings.Replace(runYAML, "bin/probe", "bin/newer", 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	told := make(chan struct{})
-	w.app.err = writerFunc(func(p []byte) { close(told) })
-	w.hook = func(string) {
-		// The app is tracked under the lock: no switch can begin meanwhile.
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-			t.Errorf("the lock is free while the app is tracked: %v", err)
+	w.mu.Lock()
+	w.answers["POST /v2/track"] = []string{`{"revision":"x4"}`}
+	w.mu.Unlock()
+	told, over := make(chan struct{}), make(chan struct{})
+	w.app.err = writerFunc(func(p []byte) {
+		if want := "waiting for snapd: snap \"probe\" may be being refreshed\n"; string(p) != want {
+			t.Errorf("it said %q, want %q", p, want)
 		}
-	}
+		close(told)
+	})
+	w.app.patience = time.Millisecond
+	w.hook = func(string) { <-over }
 	ended := make(chan error, 1)
 	go func() { ended <- w.runApp(context.Background(), "probe", nil) }()
 	select {
@@ -151,52 +153,45 @@ func TestRunWaitsForTheSwitch(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("it did not say that it waits")
 	}
-	if r.path != "" || w.asked() != "" {
-		t.Errorf("under the switch: ran %q, asked %s", r.path, w.asked())
+	if r.path != "" {
+		t.Errorf("under the switch: ran %q", r.path)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+	close(over)
+	if err := <-ended; err != nil || !slices.Contains(r.env, "SNAP_REVISION=x4") || !strings.HasSuffix(r.argv[1], "/x4/bin/newer") {
+		t.Errorf("after the switch: %v, ran %q", err, r.argv)
+	}
+}
+
+// TestRunBringsTheUsersData: a revision that runs for the first time finds what
+// the user had, and where that fails it does not run.
+func TestRunBringsTheUsersData(t *testing.T) {
+	t.Parallel()
+	w, r := newRunWorld(t)
+	old := filepath.Join(w.home, "snap/probe/x2")
+	if err := os.MkdirAll(old, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != nil || r.path == "" {
-		t.Errorf("after the switch: %v, ran %q", err, r.path)
+	if err := os.WriteFile(filepath.Join(old, "notes"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		t.Errorf("the lock is still held: %v", err)
+	blocked := filepath.Join(w.home, "snap/probe/.x3.copying")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil { // removed: it looks like what a crash left
+		t.Fatal(err)
+	}
+	if err := w.runApp(context.Background(), "probe", nil); err != nil || r.path == "" {
+		t.Fatalf("%v, ran %q", err, r.path)
+	}
+	if got, err := os.ReadFile(filepath.Join(w.home, "snap/probe/x3/notes")); string(got) != "mine" {
+		t.Errorf("the user's data is %q, %v", got, err)
+	}
+	if _, err := os.Lstat(blocked); err == nil {
+		t.Error("what a crash left is still there")
 	}
 }
 
 type writerFunc func(p []byte)
 
 func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
-
-func TestUserDirsFollowNoLink(t *testing.T) {
-	t.Parallel()
-	home, outside := t.TempDir(), t.TempDir()
-	if err := os.Symlink(outside, filepath.Join(home, "snap")); err != nil {
-		t.Fatal(err)
-	}
-	if err := makeUserDirs(home, "probe", "x1", os.Getuid()); err == nil {
-		t.Error("a linked ~/snap was followed")
-	}
-	if err := os.Remove(filepath.Join(home, "snap")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Join(home, "snap/probe"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(outside, filepath.Join(home, "snap/probe/common")); err != nil {
-		t.Fatal(err)
-	}
-	if err := makeUserDirs(home, "probe", "x1", os.Getuid()); err == nil {
-		t.Error("a linked common was followed")
-	}
-	if err := makeUserDirs(t.TempDir(), "probe", "x1", os.Getuid()+1); err == nil {
-		t.Error("directories of somebody else were used")
-	}
-	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
-		t.Errorf("outside of home there is %v", entries)
-	}
-}
 
 func TestHumanTime(t *testing.T) {
 	t.Parallel()

@@ -55,8 +55,8 @@ func newWorld(t *testing.T, answers map[string]string) *world {
 	env := map[string]string{"HOME": "/home/me", "PATH": "/bin"}
 	w.app = &app{
 		client: client.New(client.Config{Socket: d.Socket(), Patience: 1}),
-		zone:   time.UTC,
-		dirs:   d, out: &w.out, err: &w.err, uid: 1000,
+		zone:   time.UTC, patience: time.Minute,
+		dirs: d, out: &w.out, err: &w.err, uid: 1000,
 		getenv:     func(k string) string { return env[k] },
 		environ:    func() []string { return []string{"HOME=/home/me", "PATH=/bin", "LANG=C"} },
 		width:      func() int { return 80 },

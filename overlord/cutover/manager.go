@@ -139,6 +139,11 @@ func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, er
 		return nil, err
 	}
 	defer sw.gate.close()
+	open, err := m.Snaps.Close(ctx, sw.setup.Snap)
+	if err != nil {
+		return nil, err
+	}
+	defer open()
 	if err := sw.forward(ctx); err != nil {
 		if stopping(ctx) {
 			return nil, err // the gate stays; the next start goes on
@@ -158,6 +163,11 @@ func (m *Manager) undoSwitch(ctx context.Context, t *state.Task) (state.Commit, 
 		return nil, err
 	}
 	defer sw.gate.close()
+	open, err := m.Snaps.Close(ctx, sw.setup.Snap)
+	if err != nil {
+		return nil, err
+	}
+	defer open()
 	if err := sw.back(ctx); err != nil {
 		return nil, err
 	}

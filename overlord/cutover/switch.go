@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -139,11 +138,6 @@ func (sw *Switch) disabledOnTheWay() ([]string, error) {
 
 // travel is the way of the switch, in either direction.
 func (sw *Switch) travel(ctx context.Context, c course) error {
-	lock, err := sw.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
 	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
 	defer stop()
 	jobs, err := sw.held(hctx, c)
@@ -187,21 +181,6 @@ func (sw *Switch) budget(c course) time.Duration {
 		}
 	}
 	return sw.m.Budget + longest
-}
-
-// lock keeps "snap run" from starting an app between two revisions.
-func (sw *Switch) lock(ctx context.Context) (*osutil.Lock, error) {
-	path := sw.m.Dirs.SwitchLock(sw.setup.Snap)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cannot lock snap %q: %w", sw.setup.Snap, err)
-	}
-	lctx, stop := context.WithTimeout(ctx, 5*time.Second)
-	defer stop()
-	l, err := osutil.TakeLock(lctx, path, osutil.Exclusive)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock snap %q while an app of it is being started: %w", sw.setup.Snap, err)
-	}
-	return l, nil
 }
 
 // held is what happens while no start can pass. It returns the start jobs that

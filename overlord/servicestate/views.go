@@ -8,13 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
-	"endured/systemd"
 )
 
 // Views lists the services of the named snaps or services ("snap",
@@ -118,32 +115,4 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 		v.Activators = append(v.Activators, Activator{Name: a.Name, Type: "timer", Enabled: enabled, Active: act.ActiveState == "active"})
 	}
 	return v, nil
-}
-
-// Track puts a process that is about to become an app into a scope of its own,
-// so that it is known what it runs from. pid must be the caller's own.
-func (m *Manager) Track(ctx context.Context, pid int, snapName, app string) error {
-	rec, err := m.Snaps.Lookup(snapName)
-	if err != nil {
-		return err
-	}
-	info, err := m.Snaps.Info(rec.Name, rec.Rev(rec.Current))
-	if err != nil {
-		return err
-	}
-	if a := info.Apps[app]; a == nil || a.IsService() {
-		return &snapstate.AppNotFoundError{Snap: snapName, App: app}
-	}
-	job, err := m.Systemd.StartTransientScope(ctx, systemd.ScopeSpec{
-		Name:        fmt.Sprintf("snap.%s.%s-%s.scope", snapName, app, uuid.NewString()),
-		Description: fmt.Sprintf("App %s.%s of revision %s", snapName, app, rec.Current),
-		PIDs:        []int{pid},
-	})
-	if err != nil {
-		return fmt.Errorf("cannot track pid %d: %w", pid, err)
-	}
-	if result, err := job.Wait(ctx); err != nil || result != "done" {
-		return fmt.Errorf("cannot track pid %d: job %s: %w", pid, result, err)
-	}
-	return nil
 }

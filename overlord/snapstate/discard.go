@@ -211,10 +211,8 @@ func (m *Manager) removeDirs(ctx context.Context, name string) error {
 			return fmt.Errorf("cannot remove what is left of snap %q: %w", name, err)
 		}
 	}
-	for _, f := range []string{m.Dirs.SwitchLock(name), wrappers.TmpfilesPath(m.Dirs, name)} {
-		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot remove what is left of snap %q: %w", name, err)
-		}
+	if err := os.Remove(wrappers.TmpfilesPath(m.Dirs, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove what is left of snap %q: %w", name, err)
 	}
 	// the shared parents go with the last snap
 	os.Remove(m.Dirs.Bin())

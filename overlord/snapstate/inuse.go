@@ -62,7 +62,8 @@ func (m *Manager) InUse(ctx context.Context, rec *Record, rev snap.Revision) (*U
 		}
 	}
 	for _, p := range obs.Apps {
-		if p.Revision == rev {
+		// one that is only about to become an app may become any revision's
+		if p.Revision == rev || p.Revision.Unset() {
 			pin(p.PID)
 		}
 	}

@@ -52,6 +52,8 @@ type Manager struct {
 	mu     sync.Mutex
 	copies map[string]*treecopy.Copier // by change id and snap name
 	infos  map[infoKey]*snap.Info
+
+	passages passages
 }
 
 type infoKey struct {
@@ -62,7 +64,10 @@ type infoKey struct {
 
 // New makes a Manager and registers its tasks with the runner.
 func New(c Config, run *state.Runner) *Manager {
-	m := &Manager{Config: c, copies: map[string]*treecopy.Copier{}, infos: map[infoKey]*snap.Info{}}
+	m := &Manager{
+		Config: c, copies: map[string]*treecopy.Copier{}, infos: map[infoKey]*snap.Info{},
+		passages: passages{bySnap: map[string]*passage{}},
+	}
 	run.AddHandler("prepare-snap", m.doPrepare, m.undoPrepare)
 	run.AddHandler("mount-snap", m.doMount, m.undoMount)
 	run.AddHandler("copy-snap-data", m.doCopyData, m.undoCopyData)
