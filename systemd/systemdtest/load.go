@@ -37,6 +37,7 @@ type unit struct {
 	execCode, execStat  int32
 	frozen              bool
 	stopping            bool
+	mounting            chan struct{} // closed when the last start's hook has returned
 }
 
 func unitDirs() []string {

@@ -37,6 +37,8 @@ func (f *Fake) start(u *unit) {
 	f.changed(u)
 	kind, typ, argv := u.kind(), u.typ(), u.argv()
 	what, where := u.one("Mount.What"), u.one("Mount.Where")
+	mounted := make(chan struct{})
+	u.mounting = mounted
 	go func() {
 		var pid int
 		var err error
@@ -48,6 +50,7 @@ func (f *Fake) start(u *unit) {
 				err = f.hooks.Mount(what, where)
 			}
 		}
+		close(mounted)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if u.seq == seq {
@@ -135,9 +138,12 @@ func (f *Fake) stop(u *unit) {
 	f.changed(u)
 	name, kind := u.name, u.kind()
 	what, where := u.one("Mount.What"), u.one("Mount.Where")
-	sig, pids := u.killSignal(), f.victims(u)
+	sig, pids, mounting := u.killSignal(), f.victims(u), u.mounting
 	go func() {
 		var err error
+		if kind == "mount" && mounting != nil {
+			<-mounting // a stop waits for the program that mounts
+		}
 		switch {
 		case kind == "mount" && f.hooks.Unmount != nil:
 			err = f.hooks.Unmount(what, where)
