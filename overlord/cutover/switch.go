@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -138,6 +139,11 @@ func (sw *Switch) disabledOnTheWay() ([]string, error) {
 
 // travel is the way of the switch, in either direction.
 func (sw *Switch) travel(ctx context.Context, c course) error {
+	lock, err := sw.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
 	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
 	defer stop()
 	jobs, err := sw.held(hctx, c)
@@ -181,6 +187,21 @@ func (sw *Switch) budget(c course) time.Duration {
 		}
 	}
 	return sw.m.Budget + longest
+}
+
+// lock keeps "snap run" from starting an app between two revisions.
+func (sw *Switch) lock(ctx context.Context) (*osutil.Lock, error) {
+	path := sw.m.Dirs.SwitchLock(sw.setup.Snap)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("cannot lock snap %q: %w", sw.setup.Snap, err)
+	}
+	lctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	l, err := osutil.TakeLock(lctx, path, osutil.Exclusive)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock snap %q while an app of it is being started: %w", sw.setup.Snap, err)
+	}
+	return l, nil
 }
 
 // held is what happens while no start can pass. It returns the start jobs that
@@ -232,12 +253,43 @@ func (sw *Switch) timed(name string, do func() error) error {
 }
 
 // settle waits until no unit of the snap is between two states: a start that is
-// under way is not held by the gate, and would mix two unit files.
+// under way is not held by the gate, and would mix two unit files. A start that
+// takes too long of what is to be restarted is cut short by a restart under the
+// unit file that it began with, whose second half waits at the gate.
 func (sw *Switch) settle(ctx context.Context, c course) error {
+	restarted := map[string]bool{}
+	for _, a := range c.wished(up) {
+		restarted[a.Unit()] = true
+	}
 	for _, u := range allUnits(c.target, c.other) {
-		if _, err := sw.m.Systemd.Settle(ctx, u, true); err != nil {
-			return fmt.Errorf("cannot wait for %s to settle: %w", u, err)
+		if err := sw.settleUnit(ctx, u, restarted[u]); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (sw *Switch) settleUnit(ctx context.Context, unit string, restarted bool) error {
+	if restarted {
+		patience, stop := context.WithTimeout(ctx, sw.m.Budget/4)
+		_, err := sw.m.Systemd.Settle(patience, unit, true)
+		stop()
+		if err == nil {
+			return nil
+		}
+		sts, err := sw.m.Systemd.Status(ctx, unit)
+		if err != nil {
+			return err
+		}
+		if sts[0].ActiveState == "activating" {
+			sw.task.Log("%s takes too long to start and is restarted", unit)
+			if _, err := sw.m.Systemd.Restart(ctx, unit, "ignore-requirements"); err != nil {
+				return fmt.Errorf("cannot cut the start of %s short: %w", unit, err)
+			}
+		}
+	}
+	if _, err := sw.m.Systemd.Settle(ctx, unit, true); err != nil {
+		return fmt.Errorf("cannot wait for %s to settle: %w", unit, err)
 	}
 	return nil
 }
