@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // InstallOptions are how a snap is installed.
@@ -37,7 +38,8 @@ func (o InstallOptions) fields(path string) [][2]string {
 // InstallFile uploads a .snap file and starts its installation. sent, if not
 // nil, is called with the bytes sent so far.
 func (c *Client) InstallFile(ctx context.Context, path string, o InstallOptions, sent func(done, total int64)) (changeID string, err error) {
-	f, err := os.Open(path)
+	// nonblocking: a FIFO would wait for a writer
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("cannot open %q: %w", path, err)
 	}

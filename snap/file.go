@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/diskfs/go-diskfs/filesystem/squashfs"
 )
@@ -42,7 +43,8 @@ type File struct {
 // its snap.yaml is not valid. Whether this version can do what the snap needs
 // is for Info().Supported to say.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	// nonblocking: a FIFO would wait for a writer
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &FileError{Err: err}
 	}

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -178,6 +179,13 @@ func TestOpenRefuses(t *testing.T) {
 		})
 	}
 	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(fifo); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Error(err)
+	}
 	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Error(err)
 	}
