@@ -218,6 +218,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 	}{
 		{"gate", func() error { return sw.gate.arm(ctx) }},
 		{"settle", func() error { return sw.settle(ctx, c) }},
+		{"strays", func() error { return sw.strays(ctx, c) }},
 		{"reset", func() error { return sw.reset(ctx, c) }},
 		{"stops", func() error { return sw.stops(ctx, c) }},
 		{"early restarts", func() error { return sw.restarts(ctx, c, jobs, true) }},
