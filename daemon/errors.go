@@ -41,7 +41,6 @@ func classify(err error) (status int, e *client.Error) {
 		badFile      *snap.FileError
 		badYAML      *snap.InvalidError
 		cannotUse    *snap.UnsupportedError
-		cannotPlan   *lifecycle.UnsupportedError
 		needsFlag    *recipes.NeedsFlagError
 	)
 	switch {
@@ -69,7 +68,7 @@ func classify(err error) (status int, e *client.Error) {
 			kind = client.KindNeedsClassic
 		}
 		return http.StatusBadRequest, &client.Error{Kind: kind, Value: needsFlag.Snap}
-	case errors.As(err, &badFile), errors.As(err, &badYAML), errors.As(err, &cannotUse), errors.As(err, &cannotPlan):
+	case errors.As(err, &badFile), errors.As(err, &badYAML), errors.As(err, &cannotUse):
 		return http.StatusBadRequest, &client.Error{}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return http.StatusInsufficientStorage, &client.Error{Kind: client.KindInsufficientSpace}

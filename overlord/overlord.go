@@ -70,12 +70,12 @@ func New(c Config) (*Overlord, error) {
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Log: c.Log,
 		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Retain: DefaultRetain,
 	}, run)
-	services := servicestate.New(servicestate.Config{
-		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
-	}, run)
 	cut := cutover.New(cutover.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 		CgroupRoot: c.CgroupRoot,
+	}, run)
+	services := servicestate.New(servicestate.Config{
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 	}, run)
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Log: c.Log,
@@ -99,6 +99,9 @@ func (o *Overlord) Start(ctx context.Context) error {
 	if err := o.cutover.Reconcile(ctx, busy); err != nil {
 		return err
 	}
+	if err := o.cutover.WatchAbandoned(); err != nil {
+		return err
+	}
 	if err := o.snaps.CleanSpool(); err != nil {
 		o.config.Log.Warn("cannot clean up old uploads", "err", err)
 	}
@@ -109,6 +112,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 // Stop ends what runs without losing it: the next Start goes on.
 func (o *Overlord) Stop() error {
 	o.runner.Stop()
+	o.cutover.Stop()
 	return o.state.Close()
 }
 

@@ -76,10 +76,19 @@ func (sw *Switch) note(rec *snapstate.Record, step lifecycle.Step, o *Outcome) {
 	}
 }
 
-// uncommit puts the record back as it was before the switch.
+// uncommit puts the record back as it was before the switch. A revision that
+// was dropped since does not come back.
 func (sw *Switch) uncommit(tx *state.Tx) error {
 	if sw.intent.Record == nil {
 		return snapstate.Remove(tx, sw.setup.Snap)
 	}
-	return snapstate.Put(tx, sw.intent.Record)
+	now, err := snapstate.Get(tx, sw.setup.Snap)
+	if err != nil {
+		return err
+	}
+	rec := *sw.intent.Record
+	rec.Sequence = slices.DeleteFunc(slices.Clone(rec.Sequence), func(e snapstate.Revision) bool {
+		return now.Rev(e.Revision) == nil
+	})
+	return snapstate.Put(tx, &rec)
 }

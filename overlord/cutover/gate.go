@@ -202,6 +202,9 @@ func (g *gate) close() {
 // Reconcile opens gates that no unfinished change will open: what is left of a
 // daemon that lost its state. busy are the snaps that unfinished changes work on.
 func (m *Manager) Reconcile(ctx context.Context, busy map[string]bool) error {
+	if err := m.untellLeft(busy); err != nil {
+		return err
+	}
 	left := map[string]bool{}
 	for _, pat := range []string{m.bootLink("*"), m.Dirs.SwitchMark("*")} {
 		found, err := filepath.Glob(pat)

@@ -6,11 +6,13 @@
 // holds every start; each step finds out from the world whether it is done, so
 // that the switch can be run again after a crash, and run backwards when it fails.
 //
-//	boot link · gate · settle · strays · stops · units and pins, one reload · restart jobs ·
+//	boot link · gate · settle · stops · units and pins, one reload · restart jobs ·
 //	copy differences · current · sockets · release · start jobs · boot link away
 //
-// The places of the seal (before the copy), of hooks (before and after
-// "current") and of signals (around the restart jobs) are in Switch.forward.
+// Signals have their places in it: what must not be killed is asked first,
+// survivors are moved away before a main is signalled by its restart job, and
+// those that stay are notified after the release. The places of the seal
+// (before the copy) and of hooks (around "current") are in Switch.held.
 package cutover
 
 import (
@@ -18,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"syscall"
 	"time"
 
 	"endured/dirs"
@@ -35,6 +39,10 @@ type Systemd interface {
 	Restart(ctx context.Context, unit, mode string) (*systemd.Job, error)
 	Run(ctx context.Context, verb, unit, mode string) error
 	CancelJob(ctx context.Context, id uint32) error
+	Kill(ctx context.Context, unit, who string, sig syscall.Signal) error
+	Freeze(ctx context.Context, unit string) error
+	Thaw(ctx context.Context, unit string) error
+	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
 	UnitOf(ctx context.Context, pid int) (string, error)
 	Reload(ctx context.Context) error
 	ResetFailed(ctx context.Context, unit string) error
@@ -66,7 +74,14 @@ type Config struct {
 const DefaultBudget = 20 * time.Second
 
 // Manager runs the task "switch-snap".
-type Manager struct{ Config }
+type Manager struct {
+	Config
+
+	// what was given up on is watched for as long as the daemon lives
+	life    context.Context
+	end     context.CancelFunc
+	watches sync.WaitGroup
+}
 
 // New makes a Manager and registers its task with the runner.
 func New(c Config, run *state.Runner) *Manager {
@@ -74,6 +89,7 @@ func New(c Config, run *state.Runner) *Manager {
 		c.Budget = DefaultBudget
 	}
 	m := &Manager{Config: c}
+	m.life, m.end = context.WithCancel(context.Background())
 	run.AddHandler("switch-snap", m.doSwitch, m.undoSwitch)
 	return m
 }
@@ -130,7 +146,6 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 		rebooted: i.BootID != m.BootID,
 		gate:     m.newGate(s.Snap),
 		seen:     map[string]*Outcome{},
-		late:     map[string]lifecycle.Step{},
 	}, nil
 }
 
@@ -159,6 +174,9 @@ func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, er
 }
 
 func (m *Manager) undoSwitch(ctx context.Context, t *state.Task) (state.Commit, error) {
+	if removed, err := m.Snaps.Removed(t); removed || err != nil {
+		return nil, err
+	}
 	sw, err := m.newSwitch(t)
 	if err != nil {
 		return nil, err
@@ -189,8 +207,7 @@ type Switch struct {
 	record   *snapstate.Record // as it was before
 	rebooted bool              // since the plan was made
 	gate     *gate
-	seen     map[string]*Outcome       // by app
-	late     map[string]lifecycle.Step // by app, see strays
+	seen     map[string]*Outcome // by app
 	timings  []string
 }
 
@@ -205,5 +222,6 @@ type Outcome struct {
 	// StoppedByHand: the operator cancelled the start.
 	StoppedByHand bool `json:"stopped-by-hand,omitempty"`
 
-	exited time.Duration // CLOCK_MONOTONIC when the old main was gone
+	exited    time.Duration // CLOCK_MONOTONIC when the old main was gone
+	signalled bool
 }

@@ -207,6 +207,11 @@ func (sw *Switch) restarts(ctx context.Context, c course, jobs map[string]*syste
 				continue
 			}
 		}
+		if step := sw.intent.Plan.Step(a.Name); running && c.forward && step != nil {
+			if err := sw.evacuate(ctx, *step, true); err != nil {
+				return err
+			}
+		}
 		if running {
 			jobs[a.Name], err = sw.m.Systemd.Restart(ctx, a.Unit(), "ignore-requirements")
 			endings = append(endings, ending{a.Name, a.Unit(), st.MainPID})
@@ -223,6 +228,9 @@ func (sw *Switch) restarts(ctx context.Context, c course, jobs map[string]*syste
 // stopDiffers tells whether the target's unit would stop a process of the
 // revision started in another way than that revision's own.
 func (sw *Switch) stopDiffers(app string, started snap.Revision, c course) (bool, error) {
+	if s := sw.intent.Plan.Step(app); c.forward && s != nil && s.Action == lifecycle.SignalStart {
+		return false, nil // its drop-in says how
+	}
 	info := sw.others[started]
 	if service(info, app) == nil || service(c.target, app) == nil {
 		return false, nil

@@ -67,7 +67,7 @@ func (sw *Switch) release(ctx context.Context, c course, jobs map[string]*system
 			return err
 		}
 	}
-	return sw.observe(ctx, c)
+	return nil
 }
 
 // queue makes sure that every service that is wanted up has a job or runs.
@@ -149,15 +149,15 @@ func (sw *Switch) observe(ctx context.Context, c course) error {
 		after := lifecycle.Service{Running: snapstate.UnitRuns(st), MainPID: st.MainPID, InvocationID: st.InvocationID}
 		if after.Running {
 			after.Revision = sw.m.Snaps.RevisionOf(sw.record, a.Name, st)
-			if c.wish[a.Name] == up {
-				after.Revision = c.target.Revision // every start went through the gate
+			if c.wish[a.Name] == up || sw.outcome(a.Name).signalled && sw.runsNewCode(st.MainPID) {
+				after.Revision = c.target.Revision // every start went through the gate, or it re-executed itself
 			}
 		}
 		o := sw.outcome(step.App)
 		exited := o.exited
-		o.Outcome = lifecycle.Happened(step, after, false)
+		o.Outcome = lifecycle.Happened(step, after, o.signalled || step.Action == lifecycle.SignalStart)
 		o.InvocationID = st.InvocationID
-		if start := time.Duration(st.ExecMainStart) * time.Microsecond; o.Action == lifecycle.DoRestart && exited > 0 && start > exited {
+		if start := time.Duration(st.ExecMainStart) * time.Microsecond; (o.Action == lifecycle.DoRestart || o.Action == lifecycle.SignalStart) && exited > 0 && start > exited {
 			o.GapMS = float64((start - exited).Microseconds()) / 1000
 		}
 		sw.say(step, o)
@@ -169,7 +169,13 @@ func (sw *Switch) say(step lifecycle.Step, o *Outcome) {
 	switch o.Action {
 	case lifecycle.Keep:
 		sw.task.Log("%s.%s kept running from revision %s (pid %d, %d workers)", sw.setup.Snap, o.App, o.FromRev, o.NewPID, step.Workers)
-	case lifecycle.DoRestart:
+	case lifecycle.Signal:
+		what := fmt.Sprintf("still runs from revision %s", step.From)
+		if o.ToRev != step.From {
+			what = fmt.Sprintf("runs the new code, with the environment of revision %s", step.From)
+		}
+		sw.task.Log("%s.%s got %s and stays (pid %d): it %s", sw.setup.Snap, o.App, step.Signal, o.NewPID, what)
+	case lifecycle.DoRestart, lifecycle.SignalStart:
 		sw.task.Log("%s.%s restarted: revision %s to %s, pid %d to %d, gap %.1f ms", sw.setup.Snap, o.App, o.FromRev, o.ToRev, o.OldPID, o.NewPID, o.GapMS)
 	case lifecycle.DoStart:
 		sw.task.Log("%s.%s started from revision %s (pid %d)", sw.setup.Snap, o.App, o.ToRev, o.NewPID)

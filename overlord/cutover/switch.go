@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -52,7 +51,7 @@ func (sw *Switch) forward(ctx context.Context) error {
 
 func forwardWish(s lifecycle.Step) wish {
 	switch s.Action {
-	case lifecycle.DoRestart, lifecycle.DoStart:
+	case lifecycle.DoRestart, lifecycle.DoStart, lifecycle.SignalStart:
 		return up
 	case lifecycle.DoStop:
 		return down
@@ -90,7 +89,7 @@ func (sw *Switch) backOnce(ctx context.Context) error {
 	c := course{target: sw.from, other: sw.to, wish: map[string]wish{}}
 	for _, s := range sw.intent.Plan.Services {
 		switch s.Action {
-		case lifecycle.DoRestart, lifecycle.DoStop:
+		case lifecycle.DoRestart, lifecycle.DoStop, lifecycle.SignalStart:
 			c.wish[s.App] = up
 		case lifecycle.DoStart:
 			c.wish[s.App] = down
@@ -139,11 +138,6 @@ func (sw *Switch) disabledOnTheWay() ([]string, error) {
 
 // travel is the way of the switch, in either direction.
 func (sw *Switch) travel(ctx context.Context, c course) error {
-	lock, err := sw.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
 	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
 	defer stop()
 	jobs, err := sw.held(hctx, c)
@@ -153,10 +147,22 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 		}
 		return err
 	}
+	if err := sw.untell(c); err != nil { // the new main would read it, too
+		return err
+	}
 	if err := sw.timed("release", func() error { return sw.release(ctx, c, jobs) }); err != nil {
 		return err
 	}
+	if err := sw.timed("signals", func() error { return sw.notifies(ctx, c) }); err != nil {
+		return err
+	}
+	if err := sw.observe(ctx, c); err != nil {
+		return err
+	}
 	if err := sw.timed("gate away", func() error { return sw.gate.retire(ctx) }); err != nil {
+		return err
+	}
+	if err := sw.timed("unpin", func() error { return sw.unpin(ctx, c) }); err != nil {
 		return err
 	}
 	if c.forward {
@@ -189,21 +195,6 @@ func (sw *Switch) budget(c course) time.Duration {
 	return sw.m.Budget + longest
 }
 
-// lock keeps "snap run" from starting an app between two revisions.
-func (sw *Switch) lock(ctx context.Context) (*osutil.Lock, error) {
-	path := sw.m.Dirs.SwitchLock(sw.setup.Snap)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cannot lock snap %q: %w", sw.setup.Snap, err)
-	}
-	lctx, stop := context.WithTimeout(ctx, 5*time.Second)
-	defer stop()
-	l, err := osutil.TakeLock(lctx, path, osutil.Exclusive)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock snap %q while an app of it is being started: %w", sw.setup.Snap, err)
-	}
-	return l, nil
-}
-
 // held is what happens while no start can pass. It returns the start jobs that
 // wait for the release, by app.
 func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, error) {
@@ -217,9 +208,11 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		do   func() error
 	}{
 		{"gate", func() error { return sw.gate.arm(ctx) }},
+		{"reasons", func() error { return sw.tellWhy(c) }},
 		{"settle", func() error { return sw.settle(ctx, c) }},
-		{"strays", func() error { return sw.strays(ctx, c) }},
 		{"reset", func() error { return sw.reset(ctx, c) }},
+		{"thaw", func() error { return sw.thawAll(ctx, c) }},
+		{"asks", func() error { return sw.asks(ctx, c) }},
 		{"stops", func() error { return sw.stops(ctx, c) }},
 		{"early restarts", func() error { return sw.restarts(ctx, c, jobs, true) }},
 		{"units", func() (err error) { changed, err = sw.units(ctx, c); return err }},

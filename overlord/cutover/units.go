@@ -93,7 +93,13 @@ func changedSockets(set wrappers.Set, changed []string) []string {
 // revision than the target, and removes the drop-ins that no process needs.
 func (sw *Switch) pins(ctx context.Context, c course) (changed bool, err error) {
 	want := map[string][]byte{}
-	for _, s := range sw.steps() {
+	for _, s := range sw.intent.Plan.Services {
+		if pin, err := sw.signalPin(s, c); err != nil {
+			return false, err
+		} else if pin != nil {
+			want[s.Unit] = pin
+			continue
+		}
 		stays := s.Action == lifecycle.Keep || s.Action == lifecycle.Signal
 		app := service(c.target, s.App)
 		if !stays || app == nil {

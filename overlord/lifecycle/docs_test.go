@@ -35,20 +35,13 @@ var docEvents = []Event{Refresh, Stop, Restart, Disable, Remove, Shutdown}
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	p := page{}
-	var yes, no []string
 	for _, m := range allModes {
 		in := docInput(Refresh, m, "")
 		plan := docPlan(t, in)
 		s := plan.Services[0]
 		p.Modes = append(p.Modes, docMode{modeWord(string(m)), mainWords(s), workerWords(s), afterWords(s)})
 		p.Events = append(p.Events, docCells(t, string(m), m, ""))
-		if plan.Unsupported() == nil {
-			yes = append(yes, strings.Replace(modeWord(string(m)), "(unset)", "no mode at all", 1))
-		} else {
-			no = append(no, modeWord(string(m)))
-		}
 	}
-	p.Supported, p.Refused = list(yes), list(no)
 	for _, m := range []snap.StopMode{"sigterm", "sigterm-all", "sigint", "sigint-all", "sighup", "sighup-all",
 		"sigusr1", "sigusr1-all", "sigusr2", "sigusr2-all"} {
 		p.StopModes = append(p.StopModes, docCells(t, string(m), "", m))

@@ -48,17 +48,6 @@ func (e *UnknownServiceError) Error() string {
 	return fmt.Sprintf("cannot %s %s.%s: snap %q has no such service", e.Event, e.Snap, e.App, e.Snap)
 }
 
-// UnsupportedError lists what of a plan this version cannot execute.
-type UnsupportedError struct {
-	Event   Event
-	Snap    string
-	Reasons []string // one clause each, in the plan's order
-}
-
-func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("cannot %s snap %q in this version: %s", verb(e.Event), e.Snap, strings.Join(e.Reasons, "; "))
-}
-
 // MismatchError says how what happened differs from the plan.
 type MismatchError struct {
 	Snap        string

@@ -19,6 +19,20 @@ func reason(e Event) string {
 	return "asked to " + string(e)
 }
 
+// StopReason is the word that a service's stop commands are told. What
+// installing or enabling has started is only stopped to take that back.
+func (e Event) StopReason() string {
+	switch e {
+	case LocalInstall:
+		return string(Refresh)
+	case Install:
+		return string(Remove)
+	case Enable:
+		return string(Disable)
+	}
+	return string(e)
+}
+
 // freshStep decides about a service under install and enable.
 func (d *decision) freshStep(app string) Step {
 	s, obs := d.begin(app)

@@ -38,37 +38,6 @@ func (p *Plan) Step(app string) *Step {
 	return nil
 }
 
-// Unsupported says what of the plan this version cannot execute, nil if it can
-// do everything. What it refuses on refresh: signal modes, and workers that are to
-// outlive their main; and a restart (or the end by a refresh) of what must not be
-// killed. Start, stop, disable, remove and shutdown are always supported: a stop
-// that leaves workers is the unit's own KillMode.
-func (p *Plan) Unsupported() error {
-	var reasons []string
-	add := func(s Step, what string) {
-		reasons = append(reasons, s.label()+" "+what+" ("+s.Why+")")
-	}
-	for _, s := range p.Services {
-		switch {
-		case s.Action == Signal || s.Action == SignalStart:
-			add(s, "is to get "+s.Signal)
-		case s.Survivors && p.Event.RefreshLike():
-			add(s, "is to leave its workers running")
-		case !s.SendSIGKILL && (s.Action == DoRestart || s.Action == DoStop && p.Event.RefreshLike()):
-			add(s, "must not be killed, and waiting for it is not possible yet")
-		}
-	}
-	for _, g := range p.Generations {
-		if g.Action == Signal {
-			reasons = append(reasons, g.Unit+" is to get "+g.Signal+" ("+g.Why+")")
-		}
-	}
-	if len(reasons) == 0 {
-		return nil
-	}
-	return &UnsupportedError{Event: p.Event, Snap: p.Snap, Reasons: reasons}
-}
-
 // Lines explains the whole plan, one sentence a line: services, then scopes,
 // then apps.
 func (p *Plan) Lines() []string {

@@ -79,44 +79,6 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-func TestUnsupported(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		event Event
-		sit   string
-		mode  snap.RefreshMode
-		want  string
-	}{
-		{Refresh, "3 workers", "endure", ""},
-		{Refresh, "3 workers", "", ""},
-		{Refresh, "new", "sigterm", ""},
-		{Refresh, "not running", "sigterm", ""},
-		{Remove, "stop-mode: sigint", "sigterm", ""},
-		{Disable, "send-sigkill: false", "", ""},
-		{LocalInstall, "running", "sigterm", `cannot refresh snap "web" in this version: web.db is to get SIGTERM (refresh-mode is sigterm)`},
-		{Refresh, "running", "sighup", `cannot refresh snap "web" in this version: web.db is to get SIGHUP (refresh-mode is sighup)`},
-		{Stop, "stop-mode: sigint", "", ""},
-		{Restart, "stop-mode: sigint", "", ""},
-		{Stop, "send-sigkill: false", "", ""},
-		{Restart, "send-sigkill: false", "", `cannot restart snap "web" in this version: web.db must not be killed, and waiting for it is not possible yet (asked to restart)`},
-		{Refresh, "vanished, running", "endure", ""},
-		{Refresh, "stop-mode: sigint", "restart", `cannot refresh snap "web" in this version: web.db is to leave its workers running (refresh-mode is restart)`},
-		{Refresh, "send-sigkill: false", "", `cannot refresh snap "web" in this version: web.db must not be killed, and waiting for it is not possible yet (restart is the default)`},
-	} {
-		err := mustCell(t, c.event, c.sit, c.mode).Unsupported()
-		got := ""
-		if err != nil {
-			got = err.Error()
-			if !errors.As(err, new(*UnsupportedError)) {
-				t.Errorf("%T", err)
-			}
-		}
-		if got != c.want {
-			t.Errorf("%s, %s, %q:\ngot  %s\nwant %s", c.event, c.sit, c.mode, got, c.want)
-		}
-	}
-}
-
 func TestMode(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

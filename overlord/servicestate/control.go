@@ -58,7 +58,7 @@ func (m *Manager) doControl(ctx context.Context, t *state.Task) (state.Commit, e
 		slices.Reverse(steps)
 	}
 	for _, s := range steps {
-		if err := m.control(ctx, info, s, &c); err != nil {
+		if err := m.because(rec, info, s, &c, t.ChangeID(), func() error { return m.control(ctx, info, s, &c) }); err != nil {
 			return nil, err
 		}
 	}
@@ -137,6 +137,12 @@ func (m *Manager) control(ctx context.Context, info *snap.Info, s lifecycle.Step
 			if err := m.run(ctx, "start", u); err != nil {
 				return err
 			}
+		}
+	}
+	if ends := s.Action == lifecycle.DoStop || s.Action == lifecycle.DoRestart; ends && !s.SendSIGKILL && s.MainPID != 0 {
+		// a stop job that timed out would disown what must not be killed
+		if err := m.Asker.Ask(ctx, info.Name, s, app, s.Action == lifecycle.DoRestart); err != nil {
+			return err
 		}
 	}
 	switch s.Action {

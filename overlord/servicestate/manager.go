@@ -7,8 +7,10 @@ import (
 	"log/slog"
 
 	"endured/dirs"
+	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
+	"endured/snap"
 	"endured/systemd"
 	"endured/wrappers"
 )
@@ -25,12 +27,18 @@ type Systemd interface {
 	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
 }
 
+// Asker ends services that must not be killed, see cutover.Manager.Ask.
+type Asker interface {
+	Ask(ctx context.Context, snapName string, s lifecycle.Step, a *snap.App, watch bool) error
+}
+
 // Config is what a Manager is made of.
 type Config struct {
 	Dirs    dirs.Dirs
 	State   *state.State
 	Systemd Systemd
 	Snaps   *snapstate.Manager
+	Asker   Asker
 	Log     *slog.Logger
 	Wrap    wrappers.Options
 	BootID  string

@@ -68,9 +68,6 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 	if err != nil {
 		return nil, err
 	}
-	if err := plan.Unsupported(); err != nil {
-		return nil, err
-	}
 	intent.Plan = plan
 	return intent, nil
 }

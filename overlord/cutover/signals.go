@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"endured/osutil"
+	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
+	"endured/snap"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// notifyPatience is how long a process that was told of the new revision may
+// take to exit before it counts as staying.
+const notifyPatience = 2 * time.Second
+
+// NotEndedError says that a service that must not be killed did not end in its
+// time. It goes on running, and nothing was started beside it.
+type NotEndedError struct {
+	Unit  string
+	PID   int
+	Bound time.Duration
+}
+
+func (e *NotEndedError) Error() string {
+	return fmt.Sprintf("cannot stop %s: pid %d did not end within %s, and must not be killed (send-sigkill: false)", e.Unit, e.PID, e.Bound)
+}
+
+// asks ends, without a job, the services that must not be killed: a stop job
+// that timed out would disown them. They come first, so that giving up has
+// nothing to take back.
+func (sw *Switch) asks(ctx context.Context, c course) error {
+	if !c.forward {
+		return nil
+	}
+	for _, s := range sw.intent.Plan.Services {
+		ends := s.Action == lifecycle.DoRestart || s.Action == lifecycle.SignalStart || s.Action == lifecycle.DoStop
+		if !ends || s.SendSIGKILL || s.MainPID == 0 {
+			continue
+		}
+		sts, err := sw.m.Systemd.Status(ctx, s.Unit)
+		if err != nil {
+			return err
+		}
+		if sts[0].InvocationID != s.InvocationID || sts[0].MainPID != s.MainPID {
+			continue // it ended, perhaps in an earlier run
+		}
+		if err := sw.evacuate(ctx, s, false); err != nil {
+			return err
+		}
+		if err := sw.m.Ask(ctx, sw.setup.Snap, s, service(sw.others[s.From], s.App), c.target != nil); err != nil {
+			return err
+		}
+		sw.outcome(s.App).exited = monotonic()
+	}
+	return nil
+}
+
+// Ask sends a service that must not be killed its signal, and waits as long as
+// the step says until main has ended and the unit is settled. If it does not
+// end, the error is a *NotEndedError, and with watch the process is watched:
+// whenever it exits, the current revision is started. a is the service as the
+// revision of the process has it, nil if that is not known.
+func (m *Manager) Ask(ctx context.Context, snapName string, s lifecycle.Step, a *snap.App, watch bool) error {
+	who, signal := "all", s.Signal
+	if s.Signal != "" && !s.All {
+		who = "main"
+	}
+	if signal == "" {
+		signal = "SIGTERM"
+		if a != nil {
+			if stop, err := wrappers.StopSide(a, m.Wrap); err == nil {
+				signal = stop.KillSignal
+			}
+		}
+	}
+	p, err := osutil.OpenProcess(s.MainPID)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot watch pid %d of %s: %w", s.MainPID, s.Unit, err)
+	}
+	defer p.Close()
+	if err := m.Systemd.Kill(ctx, s.Unit, who, signalNumber(signal)); err != nil && !errors.Is(err, systemd.ErrNoSuchProcess) {
+		return fmt.Errorf("cannot signal %s: %w", s.Unit, err)
+	}
+	wctx, stop := context.WithTimeout(ctx, s.StopTimeout)
+	defer stop()
+	if err := p.Wait(wctx); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		if watch {
+			if err := m.abandon(snapName, s); err != nil {
+				return err
+			}
+		}
+		return &NotEndedError{Unit: s.Unit, PID: s.MainPID, Bound: s.StopTimeout}
+	}
+	_, err = m.Systemd.WaitUnit(ctx, s.Unit, stopped)
+	return err
+}
+
+// signalPin returns the drop-in for a service whose main a restart job ends by
+// a signal, nil if none is needed.
+func (sw *Switch) signalPin(s lifecycle.Step, c course) ([]byte, error) {
+	started := sw.others[s.From]
+	if !c.forward || s.Action != lifecycle.SignalStart || !s.SendSIGKILL || service(started, s.App) == nil || service(c.target, s.App) == nil {
+		return nil, nil
+	}
+	data, needed, err := wrappers.SignalPin(started, c.target, s.App, s.Signal, s.Delegated, sw.m.Wrap)
+	if err != nil || !needed {
+		return nil, err
+	}
+	return data, nil
+}
+
+// unpin takes the drop-ins of signals away once the new main runs: its own stop
+// is its own revision's.
+func (sw *Switch) unpin(ctx context.Context, c course) error {
+	removed := false
+	for _, s := range sw.intent.Plan.Services {
+		if s.Action != lifecycle.SignalStart {
+			continue
+		}
+		ch, err := sw.m.setPin(s.Unit, nil)
+		if err != nil {
+			return err
+		}
+		removed = removed || ch
+	}
+	if !removed {
+		return nil
+	}
+	return sw.m.Systemd.Reload(ctx)
+}
+
+// notifies tells the processes that stay that the new revision is in place.
+// One that exits makes room for a new main; one that stays is reported.
+func (sw *Switch) notifies(ctx context.Context, c course) error {
+	if !c.forward {
+		return nil
+	}
+	for _, g := range sw.intent.Plan.Generations {
+		if g.Action != lifecycle.Signal {
+			continue
+		}
+		err := sw.m.Systemd.Kill(ctx, g.Unit, "all", signalNumber(g.Signal))
+		if err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) && !errors.Is(err, systemd.ErrNoSuchProcess) {
+			sw.task.Log("Cannot signal %s: %v", g.Unit, err)
+		}
+	}
+	var told []*notified
+	for _, s := range sw.intent.Plan.Services {
+		if s.Action != lifecycle.Signal {
+			continue
+		}
+		n, err := sw.notify(ctx, c, s)
+		if err != nil {
+			return err
+		}
+		if n != nil {
+			defer n.process.Close()
+			told = append(told, n)
+		}
+	}
+	return sw.awaitNotified(ctx, told)
+}
+
+// notified is a main that was told of the new revision.
+type notified struct {
+	step    lifecycle.Step
+	process *osutil.Process
+}
+
+// notify signals one service, after moving away what is not to be signalled.
+// It returns nil if there is nobody to tell any more.
+func (sw *Switch) notify(ctx context.Context, c course, s lifecycle.Step) (*notified, error) {
+	sts, err := sw.m.Systemd.Status(ctx, s.Unit)
+	if err != nil {
+		return nil, err
+	}
+	st := sts[0]
+	if st.InvocationID != s.InvocationID || st.MainPID == 0 {
+		return nil, nil // it ended by itself, or was told by an earlier run
+	}
+	if err := sw.evacuate(ctx, s, false); err != nil {
+		return nil, err
+	}
+	if err := giveData(st.MainPID, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
+		sw.task.Log("%s.%s cannot write the data of revision %s until it is restarted: %v", sw.setup.Snap, s.App, c.target.Revision, err)
+	}
+	p, err := osutil.OpenProcess(st.MainPID)
+	if err != nil {
+		return nil, nil // gone
+	}
+	who := "main"
+	if s.All {
+		who = "all"
+	}
+	sw.outcome(s.App).signalled = true
+	if err := sw.m.Systemd.Kill(ctx, s.Unit, who, signalNumber(s.Signal)); err != nil && !errors.Is(err, systemd.ErrNoSuchProcess) {
+		p.Close()
+		return nil, fmt.Errorf("cannot signal %s: %w", s.Unit, err)
+	}
+	return &notified{s, p}, nil
+}
+
+// awaitNotified gives those that were told their time together, and starts the
+// new revision of each that exited.
+func (sw *Switch) awaitNotified(ctx context.Context, told []*notified) error {
+	wctx, stop := context.WithTimeout(ctx, notifyPatience)
+	defer stop()
+	for _, n := range told {
+		if err := n.process.Wait(wctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue // it stays
+		}
+		sw.outcome(n.step.App).exited = monotonic()
+		after, err := sw.m.Systemd.WaitUnit(ctx, n.step.Unit, func(st systemd.UnitStatus) bool {
+			return stopped(st) || st.InvocationID != n.step.InvocationID || st.MainPID != 0 && st.MainPID != n.step.MainPID
+		})
+		if err != nil {
+			return err
+		}
+		if snapstate.UnitRuns(after) {
+			continue // it named another main, or systemd was faster
+		}
+		if err := sw.m.Systemd.Run(ctx, "start", n.step.Unit, "replace"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runsNewCode tells whether a process has put itself into the new revision's
+// executable.
+func (sw *Switch) runsNewCode(pid int) bool {
+	var exe, mount syscall.Stat_t
+	if sw.to == nil || syscall.Stat(fmt.Sprintf("/proc/%d/exe", pid), &exe) != nil {
+		return false
+	}
+	return syscall.Stat(sw.m.Dirs.Mount(sw.setup.Snap, sw.to.Revision), &mount) == nil && mount.Dev == exe.Dev
+}
