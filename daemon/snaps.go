@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"endured/client"
@@ -58,7 +59,10 @@ func (c *call) snaps(names []string, all bool) ([]recipes.SnapView, error) {
 		return c.d.backend.Snaps(c.Context(), nil, all)
 	}
 	var out []recipes.SnapView
-	for _, n := range names {
+	for i, n := range names {
+		if slices.Contains(names[:i], n) {
+			continue
+		}
 		views, err := c.d.backend.Snaps(c.Context(), []string{n}, all)
 		var missing *snapstate.NotInstalledError
 		if errors.As(err, &missing) {
