@@ -56,7 +56,7 @@ func (u User) Make(ctx context.Context, snapName string, rev snap.Revision) erro
 	d, err := u.open(snapName)
 	if err == nil {
 		defer unix.Close(d.fd)
-		err = d.make(ctx, rev)
+		err = d.shown(d.make(ctx, rev))
 	}
 	var copying *CopyError
 	if err == nil || errors.As(err, &copying) {
@@ -124,8 +124,7 @@ func (d *dir) revision(ctx context.Context, rev snap.Revision) error {
 		return err
 	}
 	if err := d.copy(ctx, from, rev); err != nil {
-		shown := filepath.Join(d.Home, "snap", d.snap) + "/"
-		return &CopyError{d.snap, from, rev, &renamed{strings.ReplaceAll(err.Error(), d.at(""), shown), err}}
+		return &CopyError{d.snap, from, rev, d.shown(err)}
 	}
 	return nil
 }
@@ -138,6 +137,19 @@ type renamed struct {
 
 func (r *renamed) Error() string { return r.text }
 func (r *renamed) Unwrap() error { return r.error }
+
+// shown makes an error say where a file is, not how it was reached.
+func (d *dir) shown(err error) error {
+	if err == nil {
+		return nil
+	}
+	var copying *CopyError
+	if errors.As(err, &copying) {
+		return err
+	}
+	where := filepath.Join(d.Home, "snap", d.snap) + "/"
+	return &renamed{strings.ReplaceAll(err.Error(), d.at(""), where), err}
+}
 
 func (d *dir) copy(ctx context.Context, from, to snap.Revision) error {
 	c := treecopy.New(d.at(from.String()), d.at(to.String()), treecopy.Options{})
@@ -171,9 +183,9 @@ func (d *dir) source(rev snap.Revision) (snap.Revision, error) {
 	var newest snap.Revision
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), ".copying") {
-			if err := treecopy.Remove(context.Background(), d.at(e.Name())); err != nil {
-				return 0, err
-			}
+			// what cannot be removed is in the way only if it has this
+			// revision's name, and then the copy says so
+			_ = treecopy.Remove(context.Background(), d.at(e.Name()))
 		}
 		r, ok := d.owned(e.Name())
 		if ok && r != rev && (newest.Unset() || newer(r, newest, rev)) {
