@@ -6,7 +6,7 @@
 // holds every start; each step finds out from the world whether it is done, so
 // that the switch can be run again after a crash, and run backwards when it fails.
 //
-//	boot link · gate · settle · stops · units and pins, one reload · restart jobs ·
+//	boot link · gate · settle · strays · stops · units and pins, one reload · restart jobs ·
 //	copy differences · current · sockets · release · start jobs · boot link away
 //
 // Signals have their places in it: what must not be killed is asked first,
@@ -146,6 +146,7 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 		rebooted: i.BootID != m.BootID,
 		gate:     m.newGate(s.Snap),
 		seen:     map[string]*Outcome{},
+		late:     map[string]lifecycle.Step{},
 	}, nil
 }
 
@@ -207,7 +208,8 @@ type Switch struct {
 	record   *snapstate.Record // as it was before
 	rebooted bool              // since the plan was made
 	gate     *gate
-	seen     map[string]*Outcome // by app
+	seen     map[string]*Outcome       // by app
+	late     map[string]lifecycle.Step // by app, see strays
 	timings  []string
 }
 

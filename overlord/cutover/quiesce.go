@@ -102,7 +102,7 @@ const systemSlice = "system.slice"
 // spares the workers at every stop, but not when the service goes for good.
 func (sw *Switch) sweep(ctx context.Context, unit, cgroup string) error {
 	bound := snap.DefaultStopTimeout
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		if s.Unit == unit && s.StopTimeout > 0 {
 			bound = s.StopTimeout
 		}
@@ -207,7 +207,7 @@ func (sw *Switch) restarts(ctx context.Context, c course, jobs map[string]*syste
 				continue
 			}
 		}
-		if step := sw.intent.Plan.Step(a.Name); running && c.forward && step != nil {
+		if step := sw.step(a.Name); running && c.forward && step != nil {
 			if err := sw.evacuate(ctx, *step, true); err != nil {
 				return err
 			}
@@ -228,7 +228,7 @@ func (sw *Switch) restarts(ctx context.Context, c course, jobs map[string]*syste
 // stopDiffers tells whether the target's unit would stop a process of the
 // revision started in another way than that revision's own.
 func (sw *Switch) stopDiffers(app string, started snap.Revision, c course) (bool, error) {
-	if s := sw.intent.Plan.Step(app); c.forward && s != nil && s.Action == lifecycle.SignalStart {
+	if s := sw.step(app); c.forward && s != nil && s.Action == lifecycle.SignalStart {
 		return false, nil // its drop-in says how
 	}
 	info := sw.others[started]

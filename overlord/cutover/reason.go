@@ -13,7 +13,7 @@ import (
 // for its stop commands to read. The way back stops for the same reason, in
 // the other direction.
 func (sw *Switch) tellWhy(c course) error {
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		if c.wish[s.App] == leave {
 			continue
 		}

@@ -42,7 +42,7 @@ func (sw *Switch) asks(ctx context.Context, c course) error {
 	if !c.forward {
 		return nil
 	}
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		ends := s.Action == lifecycle.DoRestart || s.Action == lifecycle.SignalStart || s.Action == lifecycle.DoStop
 		if !ends || s.SendSIGKILL || s.MainPID == 0 {
 			continue
@@ -129,7 +129,7 @@ func (sw *Switch) signalPin(s lifecycle.Step, c course) ([]byte, error) {
 // is its own revision's.
 func (sw *Switch) unpin(ctx context.Context, c course) error {
 	removed := false
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		if s.Action != lifecycle.SignalStart {
 			continue
 		}
@@ -161,7 +161,7 @@ func (sw *Switch) notifies(ctx context.Context, c course) error {
 		}
 	}
 	var told []*notified
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		if s.Action != lifecycle.Signal {
 			continue
 		}

@@ -93,7 +93,7 @@ func changedSockets(set wrappers.Set, changed []string) []string {
 // revision than the target, and removes the drop-ins that no process needs.
 func (sw *Switch) pins(ctx context.Context, c course) (changed bool, err error) {
 	want := map[string][]byte{}
-	for _, s := range sw.intent.Plan.Services {
+	for _, s := range sw.steps() {
 		if pin, err := sw.signalPin(s, c); err != nil {
 			return false, err
 		} else if pin != nil {
