@@ -268,8 +268,8 @@ func (m *Manager) Sides(s *Setup) (from, to *snap.Info, others map[snap.Revision
 // CheckConflict returns a ConflictError if an unfinished change works on any of
 // the snaps. The change with id except is not looked at.
 func CheckConflict(tx *state.Tx, except string, names ...string) error {
-	for _, c := range tx.Changes() {
-		if c.Ready() || c.ID() == except {
+	for _, c := range tx.Unready() {
+		if c.ID() == except {
 			continue
 		}
 		for _, n := range names {
@@ -284,10 +284,7 @@ func CheckConflict(tx *state.Tx, except string, names ...string) error {
 // Busy lists the snaps that unfinished changes work on.
 func Busy(tx *state.Tx) []string {
 	var out []string
-	for _, c := range tx.Changes() {
-		if c.Ready() {
-			continue
-		}
+	for _, c := range tx.Unready() {
 		for k := range c.Data() {
 			if name, ok := strings.CutPrefix(k, setupKey); ok {
 				out = append(out, name)

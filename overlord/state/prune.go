@@ -45,6 +45,7 @@ func (tx *Tx) dropChange(c *Change) {
 	delete(tx.changes, c.rec.ID)
 	if k, ok := recordKey(c.rec.ID); ok {
 		tx.remove(bucketChanges, k)
+		tx.remove(bucketUnready, k)
 	}
 	tx.touched[c.rec.ID] = true
 }

@@ -208,7 +208,7 @@ func (r *Runner) pass(ctx context.Context) {
 func (r *Runner) pick(tx *Tx, dirty map[string]bool, all bool) []*Change {
 	var picked []*Change
 	if all {
-		picked = tx.Changes()
+		picked = tx.Unready()
 	} else {
 		for id := range dirty {
 			if c := tx.Change(id); c != nil {

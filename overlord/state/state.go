@@ -114,7 +114,9 @@ func Open(path string, o Options) (*State, error) {
 // initialise makes the buckets of a new file and refuses a newer format.
 func (s *State) initialise() error {
 	var version int
+	indexed := false
 	err := s.db.View(func(b *bbolt.Tx) error {
+		indexed = b.Bucket(bucketUnready) != nil
 		if m := b.Bucket(bucketMeta); m != nil {
 			return decode(m.Get(keyFormat), &version)
 		}
@@ -123,18 +125,35 @@ func (s *State) initialise() error {
 	switch {
 	case err != nil:
 		return err
-	case version == formatVersion:
+	case version == formatVersion && indexed:
 		return nil
 	case version > formatVersion:
 		return fmt.Errorf("it has format %d and this snapd knows %d", version, formatVersion)
 	}
 	return s.db.Update(func(b *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketData, bucketChanges, bucketTasks, bucketWarnings} {
+		for _, name := range [][]byte{bucketMeta, bucketData, bucketChanges, bucketTasks, bucketWarnings, bucketUnready} {
 			if _, err := b.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
+		if err := indexUnready(b); err != nil {
+			return err
+		}
 		return b.Bucket(bucketMeta).Put(keyFormat, fmt.Append(nil, formatVersion))
+	})
+}
+
+// indexUnready fills the bucket of that name from all changes.
+func indexUnready(b *bbolt.Tx) error {
+	return b.Bucket(bucketChanges).ForEach(func(k, raw []byte) error {
+		var rec changeRecord
+		if err := decode(raw, &rec); err != nil {
+			return err
+		}
+		if !rec.Ready.IsZero() {
+			return nil
+		}
+		return b.Bucket(bucketUnready).Put(k, []byte{1})
 	})
 }
 

@@ -24,6 +24,9 @@ var (
 	bucketChanges  = []byte("changes")
 	bucketTasks    = []byte("tasks")
 	bucketWarnings = []byte("warnings")
+	// bucketUnready has a key for each change that is not ready, so that they are
+	// found without reading those that are.
+	bucketUnready = []byte("unready")
 
 	keyFormat = []byte("format")
 )
@@ -190,6 +193,42 @@ func (tx *Tx) Changes() []*Change {
 	return all
 }
 
+// Unready returns the changes that are not ready, oldest first. Unlike Changes
+// it does not read the others, of which there may be hundreds.
+func (tx *Tx) Unready() []*Change {
+	ids := make(map[string]bool)
+	c := tx.b.Bucket(bucketUnready).Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		ids[strconv.FormatUint(binary.BigEndian.Uint64(k), 10)] = true
+	}
+	for id := range tx.changes {
+		ids[id] = true
+	}
+	var out []*Change
+	for id := range ids {
+		if c := tx.Change(id); c != nil && !c.Ready() {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Change) int { return compareIDs(a.rec.ID, b.rec.ID) })
+	return out
+}
+
+// index enters the change among those that are not ready, or takes it out.
+func (tx *Tx) index(c *Change) {
+	k, ok := recordKey(c.rec.ID)
+	if !ok {
+		return
+	}
+	there := tx.b.Bucket(bucketUnready).Get(k) != nil
+	switch unready := c.rec.Ready.IsZero(); {
+	case unready && !there:
+		tx.put(bucketUnready, k, []byte{1})
+	case !unready && there:
+		tx.remove(bucketUnready, k)
+	}
+}
+
 // flush writes what was changed through handles.
 func (tx *Tx) flush() error {
 	for _, t := range tx.tasks {
@@ -212,6 +251,7 @@ func (tx *Tx) flush() error {
 		if c.dirty {
 			tx.touched[c.rec.ID] = true
 			tx.store(bucketChanges, c.rec.ID, &c.rec)
+			tx.index(c)
 		}
 	}
 	for _, t := range tx.tasks {
