@@ -57,7 +57,7 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 	@DESTDIR='$(DESTDIR)' tests/lib/may-install
 	install -D -m 755 bin/snap $(DESTDIR)$(PREFIX)/bin/snap
 	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
-	for u in snapd.socket snapd.service snapd-refresh-gate@.service; do \
+	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 		sed 's|@PREFIX@|$(PREFIX)|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	install -D -m 644 data/profile.d/snapd.sh $(DESTDIR)/etc/profile.d/snapd.sh
@@ -66,7 +66,7 @@ uninstall: ## take away what install brought; refused while snaps are installed
 	@DESTDIR='$(DESTDIR)' tests/lib/may-uninstall
 	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
-	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service
 	-rmdir $(DESTDIR)$(PREFIX)/lib/snapd
 
 clean: ## what was built

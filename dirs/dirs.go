@@ -94,6 +94,9 @@ func (d Dirs) Run() string { return d.join("run/snapd") }
 // start that the refresh gate failed to hold.
 func (d Dirs) SwitchMark(name string) string { return d.join("run/snapd/switch", name+".closed") }
 
+// StopReasons holds, by unit, why a service is being stopped.
+func (d Dirs) StopReasons() string { return d.join("run/snapd/stop-reason") }
+
 // SystemUnits is where packages install unit files.
 func (d Dirs) SystemUnits() string { return d.join("usr/lib/systemd/system") }
 

@@ -30,6 +30,7 @@ type Stop struct {
 	Timeout     time.Duration // TimeoutStopSec=
 
 	ExecStop, ExecStopPost string // the Exec lines, "" if there is no such command
+	Consume                string // the ExecStopPost= that follows, "" if there is neither
 	Mount                  string // the unit that mounts the revision
 }
 
@@ -37,7 +38,7 @@ type Stop struct {
 func StopSide(app *snap.App, o Options) (Stop, error) {
 	s := Stop{
 		Type: serviceType(app), NotifyAccess: "none",
-		KillSignal: "SIGTERM", KillMode: killMode(app), SendSIGKILL: app.SendSIGKILL, Timeout: stopTimeout(app),
+		KillSignal: "SIGTERM", KillMode: killMode(app), SendSIGKILL: app.SendSIGKILL, Timeout: stopTimeout(app, o),
 		Mount: MountUnitName(app.Snap.Name, app.Snap.Revision),
 	}
 	if app.Daemon == "dbus" {
@@ -51,6 +52,9 @@ func StopSide(app *snap.App, o Options) (Stop, error) {
 	}
 	if app.Daemon == "notify" || app.WatchdogTimeout > 0 {
 		s.NotifyAccess = "main"
+	}
+	if TellsStop(app) {
+		s.Consume = consumeLine(app)
 	}
 	env, err := ServiceEnv(app, o)
 	if err != nil {
@@ -90,7 +94,11 @@ func Pin(old, new *snap.Info, app string, o Options) (data []byte, needed bool, 
 	}
 	mount, opts, err := pinned(old, new, app, o)
 	if err == nil {
-		u := systemd.Unit{sect("Unit", opt("X-Revision", old.Revision.String()), opt("After", mount))}
+		order := []systemd.Option{opt("X-Revision", old.Revision.String()), opt("After", mount)}
+		if TellsStop(old.Apps[app]) && !TellsStop(new.Apps[app]) {
+			order = append(order, opt("Before", StopReasonUnit))
+		}
+		u := systemd.Unit{sect("Unit", order...)}
 		if len(opts) > 0 {
 			u = append(u, sect("Service", opts...))
 		}
@@ -175,26 +183,32 @@ func yesNo(b bool) string {
 func pinCommands(was, is *snap.App, a, b Stop, o Options) ([]systemd.Option, error) {
 	var opts []systemd.Option
 	prefix := ""
-	for _, c := range []struct{ name, was, is string }{
-		{"ExecStop", a.ExecStop, b.ExecStop},
-		{"ExecStopPost", a.ExecStopPost, b.ExecStopPost},
+	for _, c := range []struct{ name, was, is, then, thenIs string }{
+		{"ExecStop", a.ExecStop, b.ExecStop, "", ""},
+		{"ExecStopPost", a.ExecStopPost, b.ExecStopPost, a.Consume, b.Consume},
 	} {
-		if c.was == c.is {
+		if c.was == c.is && c.then == c.thenIs {
 			continue
 		}
-		if c.is != "" {
+		if c.is != "" || c.thenIs != "" {
 			opts = append(opts, opt(c.name, ""))
 		}
-		if c.was == "" {
-			continue
-		}
-		if prefix == "" {
-			var err error
-			if prefix, err = envPrefix(was, is, o); err != nil {
-				return nil, err
+		if c.was != "" {
+			if prefix == "" {
+				var err error
+				if prefix, err = envPrefix(was, is, o); err != nil {
+					return nil, err
+				}
 			}
+			opts = append(opts, opt(c.name, prefix+c.was))
 		}
-		opts = append(opts, opt(c.name, prefix+c.was))
+		if c.then != "" {
+			opts = append(opts, opt(c.name, c.then))
+		}
+	}
+	if a.Consume != "" && b.Consume == "" {
+		// a new main that crashes while its predecessor's pin is there has them too, and does not mind
+		opts = append(opts, reasonOptions(was)...)
 	}
 	return opts, nil
 }

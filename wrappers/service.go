@@ -28,7 +28,7 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := serviceSection(app, env)
+	service, err := serviceSection(app, env, o)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,9 @@ func unitOptions(app *snap.App) []systemd.Option {
 	if units := unitsOf(info, app.Before); units != "" {
 		opts = append(opts, opt("Before", units))
 	}
+	if TellsStop(app) {
+		opts = append(opts, opt("Before", StopReasonUnit))
+	}
 	return append(opts, opt("ConditionPathExists", "!"+system().SwitchMark(info.Name)))
 }
 
@@ -73,7 +76,7 @@ func unitsOf(info *snap.Info, apps []string) string {
 	return strings.Join(units, " ")
 }
 
-func serviceSection(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) {
+func serviceSection(app *snap.App, env []snap.EnvVar, o Options) ([]systemd.Option, error) {
 	opts, err := typeOptions(app, env)
 	if err != nil {
 		return nil, err
@@ -93,8 +96,11 @@ func serviceSection(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) 
 		}
 		opts = append(opts, opt(c.directive, line))
 	}
+	if TellsStop(app) {
+		opts = append(opts, opt("ExecStopPost", consumeLine(app)))
+	}
 	opts = append(opts, restartOptions(app)...)
-	opts = append(opts, stopOptions(app)...)
+	opts = append(opts, stopOptions(app, o)...)
 	opts = append(opts, mountOptions(app.Snap)...)
 	opts = append(opts, opt("SyslogIdentifier", app.Snap.Name+"."+app.Name))
 	// No EnvironmentFile=/etc/environment: systemd lets a file win over
@@ -105,6 +111,9 @@ func serviceSection(app *snap.App, env []snap.EnvVar) ([]systemd.Option, error) 
 			return nil, err
 		}
 		opts = append(opts, opt("Environment", line))
+	}
+	if TellsStop(app) {
+		opts = append(opts, reasonOptions(app)...)
 	}
 	return opts, nil
 }
@@ -177,8 +186,8 @@ func restartOptions(app *snap.App) []systemd.Option {
 	return opts
 }
 
-func stopOptions(app *snap.App) []systemd.Option {
-	opts := []systemd.Option{opt("TimeoutStopSec", timeSpan(stopTimeout(app)))}
+func stopOptions(app *snap.App, o Options) []systemd.Option {
+	opts := []systemd.Option{opt("TimeoutStopSec", timeSpan(stopTimeout(app, o)))}
 	if sig := app.StopMode.Signal(); sig != "" {
 		opts = append(opts, opt("KillSignal", sig))
 	}
@@ -191,11 +200,18 @@ func stopOptions(app *snap.App) []systemd.Option {
 	return opts
 }
 
-func stopTimeout(app *snap.App) time.Duration {
+// stopTimeout is the author's bound, or the default, under the operator's ceiling.
+func stopTimeout(app *snap.App, o Options) time.Duration {
+	timeout := snap.DefaultStopTimeout
 	if app.StopTimeout > 0 {
-		return app.StopTimeout
+		timeout = app.StopTimeout
 	}
-	return snap.DefaultStopTimeout
+	if o.StopTimeoutMax != nil {
+		if ceiling := o.StopTimeoutMax(); ceiling > 0 {
+			return min(timeout, ceiling)
+		}
+	}
+	return timeout
 }
 
 // killMode is process only where the author asked for it: a stop-mode that

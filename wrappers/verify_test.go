@@ -27,7 +27,7 @@ func put(t *testing.T, root string, files []wrappers.File) {
 			if !strings.HasPrefix(key, "Exec") || program == "" {
 				continue
 			}
-			path := filepath.Join(root, program)
+			path := filepath.Join(root, strings.TrimLeft(program, "-+"))
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sort"
+	"time"
 
 	"endured/dirs"
 	"endured/snap"
@@ -27,6 +28,9 @@ type Options struct {
 	SnapCommand string
 	// Arch is $SNAP_ARCH, in Debian's spelling; "" is this program's own.
 	Arch string
+	// StopTimeoutMax is asked for the operator's ceiling on every stop-timeout;
+	// nil, or a result of 0, is none.
+	StopTimeoutMax func() time.Duration
 }
 
 func (o Options) snapCommand() string {
