@@ -86,7 +86,7 @@ func (m *Manager) drop(ctx context.Context, t *state.Task, rec *Record, rev snap
 	if err := m.detach(ctx, rec.Name, rev); err != nil {
 		return false, errors.Join(err, m.remount(ctx, rec, rev))
 	}
-	return true, m.erase(ctx, rec.Name, rev)
+	return true, m.erase(context.WithoutCancel(ctx), rec.Name, rev) // no way back from here
 }
 
 // remount takes a half-done unmount back.
@@ -186,6 +186,7 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 		}
 	}
 	var left []error
+	ctx = context.WithoutCancel(ctx) // no way back from here
 	for _, e := range rec.Sequence {
 		left = append(left, m.erase(ctx, rec.Name, e.Revision))
 	}

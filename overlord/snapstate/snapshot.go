@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"endured/osutil"
+	"endured/overlord/lifecycle"
 	"endured/overlord/state"
 	"endured/snap"
 )
@@ -119,7 +120,26 @@ func tarInto(ctx context.Context, w io.Writer, dir string, names []string) error
 	return nil
 }
 
+// Removed tells whether the task's change has removed its snap for good: an
+// abort that came too late undoes nothing then.
+func (m *Manager) Removed(t *state.Task) (bool, error) {
+	s, err := m.SetupOf(t)
+	if err != nil || s.Event != lifecycle.Remove {
+		return false, err
+	}
+	var missing *NotInstalledError
+	_, err = m.Lookup(s.Snap)
+	if errors.As(err, &missing) {
+		t.Log("Too late to go back: snap %q is removed", s.Snap)
+		return true, nil
+	}
+	return false, err
+}
+
 func (m *Manager) undoSaveSnapshot(ctx context.Context, t *state.Task) (state.Commit, error) {
+	if removed, err := m.Removed(t); removed || err != nil {
+		return nil, err
+	}
 	s, err := m.SetupOf(t)
 	if err != nil {
 		return nil, err
