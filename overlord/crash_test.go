@@ -41,6 +41,107 @@ func TestCrashInEveryCall(t *testing.T) {
 	}
 }
 
+// TestPowerLossInEveryCall cuts the power in each call to systemd. Until the
+// daemon has completed or undone the change, the boot starts nothing of a snap
+// that is between two revisions.
+func TestPowerLossInEveryCall(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.everywhere(t, lib, s.cutPower)
+		})
+	}
+}
+
+func (s *scenario) cutPower(m *machine, k int) (met, id string) {
+	var n atomic.Int32
+	reached, verdict := make(chan string, 1), make(chan error)
+	m.hook(s.broken, func(call string) error {
+		if int(n.Add(1)) == k+1 {
+			reached <- call
+			return <-verdict
+		}
+		return nil
+	}, nil)
+	id = m.begun(s.run(m))
+	if met = m.first(id, reached); met != "" {
+		m.where = met + ": "
+		m.stop()
+		m.hook(s.broken, nil, nil)
+		verdict <- errors.New("the caller is gone")
+		m.reboot()
+		m.start()
+		s.ends(m, id)
+	}
+	return met, id
+}
+
+// TestAbortInEveryCall aborts the change during each of its calls to systemd.
+func TestAbortInEveryCall(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.everywhere(t, lib, s.abort)
+		})
+	}
+}
+
+// TestAbortAroundEveryCommit aborts the change between the act and the commit
+// of each task, and just after each commit.
+func TestAbortAroundEveryCommit(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.everywhere(t, lib, s.abortAtPoint)
+		})
+	}
+}
+
+func (s *scenario) abortAtPoint(m *machine, k int) (met, id string) {
+	var n atomic.Int32
+	reached, started := make(chan string, 1), make(chan string, 1)
+	m.hook(s.broken, nil, func(point string) {
+		if int(n.Add(1)) == k+1 {
+			m.o.Abort(<-started) // refused where the change has ended meanwhile
+			reached <- point
+		}
+	})
+	id = m.begun(s.run(m))
+	started <- id
+	m.wait(id)
+	select {
+	case met = <-reached:
+	default:
+	}
+	return met, id
+}
+
+func (s *scenario) abort(m *machine, k int) (met, id string) {
+	var n atomic.Int32
+	reached, started := make(chan string, 1), make(chan string, 1)
+	m.hook(s.broken, func(call string) error {
+		if int(n.Add(1)) == k+1 {
+			m.o.Abort(<-started) // refused where the change has ended meanwhile
+			reached <- call
+		}
+		return nil
+	}, nil)
+	id = m.begun(s.run(m))
+	started <- id
+	m.wait(id)
+	select {
+	case met = <-reached:
+	default:
+	}
+	return met, id
+}
+
 func (s *scenario) crashAtPoint(m *machine, k int) (met, id string) {
 	var n atomic.Int32
 	reached := make(chan string, 1)

@@ -127,6 +127,7 @@ type machine struct {
 	mu     sync.Mutex
 	procs  map[int]*process
 	lastID int
+	boots  int
 	broken func(unit, rev string) error // of a start
 	onCall func(call string) error
 	fault  func(point string)
@@ -171,7 +172,7 @@ func (m *machine) start() {
 	}
 	m.o, err = overlord.New(overlord.Config{
 		Dirs: m.dirs, Systemd: m.sd, Log: slog.New(slog.DiscardHandler),
-		CgroupRoot: filepath.Join(m.root, "cgroup"), BootID: "boot", FaultHook: m.faulted,
+		CgroupRoot: filepath.Join(m.root, "cgroup"), BootID: fmt.Sprint("boot-", m.boots), FaultHook: m.faulted,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -199,6 +200,33 @@ func (m *machine) stop() {
 		m.t.Error(err)
 	}
 	m.o = nil
+}
+
+// reboot is what a loss of power leaves, and the boot after it. The daemon is
+// down, and is started like the rest by the caller.
+func (m *machine) reboot() {
+	m.t.Helper()
+	m.mu.Lock()
+	left := m.procs
+	m.procs = map[int]*process{}
+	m.mu.Unlock()
+	for _, p := range left {
+		p.cmd.Process.Kill()
+		<-p.gone
+	}
+	mounts, err := filepath.Glob(m.dirs.Snaps() + "/demo/*/*") // what is mounted; "current" is a link
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, d := range append(mounts, m.dirs.Under("/run")) {
+		if err := os.RemoveAll(d); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	m.boots++
+	if err := m.fake.Reboot(); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func (m *machine) cleanup() {

@@ -5,4 +5,4 @@
 package overlord_test
 
 // stride is the distance between the points where mishaps are tried.
-const stride = 1
+const stride = 4
