@@ -152,7 +152,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 			wantStatuses, wantRecord := agree(t, path)
 			want := "a:do:acted a:do:committed b:do:acted b:do:committed c:do:acted c:do:committed"
 			if fails != "" {
-				want = "a:do:acted a:do:committed b:do:acted b:do:committed b:undo:acted b:undo:committed a:undo:acted a:undo:committed"
+				want = "a:do:acted a:do:committed b:do:acted b:do:committed c:do:failing c:do:failed b:undo:acted b:undo:committed a:undo:acted a:undo:committed"
 			}
 			if got := strings.Join(calm.points, " "); got != want {
 				t.Fatalf("the points are\n %s, want\n %s", got, want)

@@ -61,11 +61,13 @@ func (r *Runner) run(j *job) {
 	took := time.Since(began)
 	if err == nil {
 		r.fault(j, "acted")
+	} else {
+		r.fault(j, "failing")
 	}
 	start, recorded := r.end(j, commit, err, took)
 	j.cancel(nil)
-	if recorded {
-		r.fault(j, "committed")
+	if recorded != "" {
+		r.fault(j, recorded)
 	}
 	r.launch(start)
 }
@@ -87,14 +89,14 @@ func (r *Runner) call(j *job) (commit Commit, err error) {
 	return commit, err
 }
 
-// end records how the job ended and reserves what can run now; it tells whether
-// a success was recorded. It tries until the disk takes it, or until shutdown:
+// end records how the job ended and reserves what can run now; it tells what
+// was recorded: "committed", "failed" or nothing. It tries until the disk takes it, or until shutdown:
 // then the task is run again.
-func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (start []*job, recorded bool) {
+func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (start []*job, recorded string) {
 	for {
 		if err != nil && r.isStopping() {
 			r.release(j)
-			return nil, false
+			return nil, ""
 		}
 		uerr := r.s.Update(func(tx *Tx) error {
 			start = nil
@@ -108,12 +110,15 @@ func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (star
 		var storage *storageError
 		switch {
 		case uerr == nil:
-			return start, err == nil
+			if err != nil {
+				return start, "failed"
+			}
+			return start, "committed"
 		case errors.As(uerr, &storage):
 			r.log.Error("cannot record the end of a task", "task", j.task.rec.ID, "error", uerr)
 			if !r.pause() {
 				r.release(j)
-				return nil, false
+				return nil, ""
 			}
 		case err == nil && !errors.Is(uerr, ErrClosed):
 			// The commit could not be stored, so the task has failed.
@@ -121,7 +126,7 @@ func (r *Runner) end(j *job, commit Commit, err error, took time.Duration) (star
 		default:
 			r.log.Error("cannot record the end of a task", "task", j.task.rec.ID, "error", uerr)
 			r.release(j)
-			return nil, false
+			return nil, ""
 		}
 	}
 }

@@ -47,8 +47,9 @@ type Options struct {
 	// FaultHook is for crash tests and nil otherwise. A Runner calls it, outside
 	// of any transaction, with "KIND:do:acted" when a handler has returned
 	// without error and nothing is recorded yet, and with "KIND:do:committed"
-	// when it was recorded and nothing that follows has begun; likewise with
-	// "undo". A hook that ends the goroutine leaves the task as in a crash.
+	// when it was recorded and nothing that follows has begun; with ":failing"
+	// and ":failed" for a handler that returned an error; likewise with "undo".
+	// A hook that ends the goroutine leaves the task as in a crash.
 	FaultHook func(point string)
 }
 
