@@ -33,8 +33,9 @@ func New(c Config) *Manager { return &Manager{Config: c} }
 
 // recipe is the tasks of one change for one snap, in order.
 type recipe struct {
-	setup *snapstate.Setup
-	steps []step
+	setup  *snapstate.Setup
+	active bool // whether the snap is, at the beginning of a removal
+	steps  []step
 }
 
 type step struct{ kind, summary string }
@@ -107,6 +108,7 @@ func forRemove(s *snapstate.Setup, active, purge bool) *recipe {
 	if active {
 		r = forDisable(s)
 	}
+	r.active = active
 	if !purge {
 		r.add("save-snapshot", "Save data of snap %q in automatic snapshot", s.Snap)
 	}

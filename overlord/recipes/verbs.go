@@ -88,13 +88,24 @@ func (m *Manager) Disable(ctx context.Context, name string) (string, error) {
 
 // Remove removes snaps, each in a lane of its own, or one revision of one.
 func (m *Manager) Remove(ctx context.Context, list []string, o RemoveOptions) (string, error) {
+	list = unique(list)
 	var rs []*recipe
+	var checks []func(tx *state.Tx) error
 	for _, name := range list {
 		r, err := m.removal(ctx, name, o)
 		if err != nil {
 			return "", err
 		}
 		rs = append(rs, r)
+		checks = append(checks, unchanged(name, r.setup.From, r.active))
+	}
+	again := func(tx *state.Tx) error {
+		for _, check := range checks {
+			if err := check(tx); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	summary := fmt.Sprintf("Remove %q snap", list[0])
 	if len(list) > 1 {
@@ -102,7 +113,19 @@ func (m *Manager) Remove(ctx context.Context, list []string, o RemoveOptions) (s
 	} else if !o.Revision.Unset() {
 		summary = fmt.Sprintf("Remove revision %s of %q snap", o.Revision, list[0])
 	}
-	return m.start("remove-snap", summary, nil, rs...)
+	return m.start("remove-snap", summary, again, rs...)
+}
+
+// unique drops names that came before: two recipes for one snap would run side
+// by side.
+func unique(list []string) []string {
+	var out []string
+	for _, n := range list {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func quoted(list []string) string {
@@ -128,7 +151,7 @@ func (m *Manager) removal(ctx context.Context, name string, o RemoveOptions) (*r
 		if rec.Current == o.Revision {
 			return nil, fmt.Errorf("cannot remove active revision %s of snap %q", o.Revision, name)
 		}
-		r := &recipe{setup: &snapstate.Setup{Snap: name, Event: lifecycle.Remove, From: rec.Current, To: rec.Current, Only: o.Revision}}
+		r := &recipe{active: rec.Active, setup: &snapstate.Setup{Snap: name, Event: lifecycle.Remove, From: rec.Current, To: rec.Current, Only: o.Revision}}
 		r.add("discard-revisions", "Remove revision %s of snap %q", o.Revision, name)
 		return r, nil
 	}
@@ -143,7 +166,7 @@ func (m *Manager) removal(ctx context.Context, name string, o RemoveOptions) (*r
 // PlanRemove tells what Remove would do. It writes nothing.
 func (m *Manager) PlanRemove(ctx context.Context, list []string, o RemoveOptions) ([]*lifecycle.Plan, error) {
 	var plans []*lifecycle.Plan
-	for _, name := range list {
+	for _, name := range unique(list) {
 		r, err := m.removal(ctx, name, o)
 		if err != nil {
 			return nil, err
