@@ -156,6 +156,11 @@ func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, er
 		return nil, err
 	}
 	defer sw.gate.close()
+	if !sw.gate.linked() { // nothing is disturbed yet
+		if err := m.Snaps.ResumeCopy(ctx, t, sw.setup); err != nil {
+			return nil, err
+		}
+	}
 	open, err := m.Snaps.Close(ctx, sw.setup.Snap)
 	if err != nil {
 		return nil, err
@@ -188,10 +193,17 @@ func (m *Manager) undoSwitch(ctx context.Context, t *state.Task) (state.Commit, 
 		return nil, err
 	}
 	defer open()
-	if err := sw.back(ctx); err != nil {
-		return nil, err
+	err = sw.back(ctx)
+	if err == nil || stopping(ctx) {
+		return sw.uncommit, err
 	}
-	return sw.uncommit, nil
+	// what is undone next takes the new revision away: the record must not go
+	// on to name it as current
+	t.Log("Cannot put everything back: %v", err)
+	return func(tx *state.Tx) error {
+		tx.Warnf("snap %q went back to what it was, but not in full: %v", sw.setup.Snap, err)
+		return sw.uncommit(tx)
+	}, nil
 }
 
 // stopping tells whether ctx ended because the daemon stops.

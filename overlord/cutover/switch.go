@@ -232,9 +232,11 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 }
 
 // data brings the differences of the data over. The seal's place is before it.
+// On the way back the copy is no copy any more: should a crash have the way
+// forward begin again, it must not miss what the old revision writes from now on.
 func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
 	if !c.forward {
-		return nil
+		return sw.m.Snaps.TakeBackCopy(sw.setup)
 	}
 	return sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh)
 }
@@ -256,12 +258,32 @@ func (sw *Switch) settle(ctx context.Context, c course) error {
 	for _, a := range c.wished(up) {
 		restarted[a.Unit()] = true
 	}
+	stopped := sw.goes(c)
 	for _, u := range allUnits(c.target, c.other) {
+		if stopped[u] {
+			continue // at once, and before its unit file changes
+		}
 		if err := sw.settleUnit(ctx, u, restarted[u]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// goes lists the units of the services that stops ends.
+func (sw *Switch) goes(c course) map[string]bool {
+	out := map[string]bool{}
+	for _, i := range []*snap.Info{c.target, c.other} {
+		if i == nil {
+			continue
+		}
+		for _, a := range i.Services() {
+			if c.wish[a.Name] == down || service(c.target, a.Name) == nil && c.wish[a.Name] == leave {
+				out[a.Unit()] = true
+			}
+		}
+	}
+	return out
 }
 
 func (sw *Switch) settleUnit(ctx context.Context, unit string, restarted bool) error {

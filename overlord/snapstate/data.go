@@ -38,19 +38,64 @@ func (m *Manager) makeData(ctx context.Context, t *state.Task, s *Setup) error {
 	if err := m.setAside(s); err != nil {
 		return err
 	}
-	if !m.copied(s) {
+	copied, err := m.copied(s)
+	if err != nil {
+		return err
+	}
+	if !copied {
 		if err := os.MkdirAll(m.Dirs.Data(s.Snap, s.To), 0o755); err != nil {
 			return fmt.Errorf("cannot make data directory: %w", err)
 		}
 		return nil
 	}
+	return m.firstCopy(ctx, t, s)
+}
+
+func (m *Manager) firstCopy(ctx context.Context, t *state.Task, s *Setup) error {
 	c := m.newCopier(s, t)
 	if err := c.First(ctx); err != nil {
 		return err
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.copies[t.ChangeID()+"/"+s.Snap] = c
+	return nil
+}
+
+// ResumeCopy makes the first copy again where the daemon that made it is gone:
+// FinishCopy would have all of it to do while the services stand still. It is
+// called before the switch begins.
+func (m *Manager) ResumeCopy(ctx context.Context, t *state.Task, s *Setup) error {
+	m.mu.Lock()
+	have := m.copies[t.ChangeID()+"/"+s.Snap] != nil
 	m.mu.Unlock()
+	copied, err := m.copied(s)
+	if err != nil || have || !copied {
+		return err
+	}
+	if _, err := os.Lstat(m.Dirs.Data(s.Snap, s.To)); err == nil {
+		return nil // it was finished
+	}
+	return m.firstCopy(ctx, t, s)
+}
+
+// TakeBackCopy undoes FinishCopy.
+func (m *Manager) TakeBackCopy(s *Setup) error {
+	copied, err := m.copied(s)
+	if err != nil || !copied {
+		return err
+	}
+	c := m.newCopier(s, nil)
+	data := m.Dirs.Data(s.Snap, s.To)
+	err = os.Rename(data, c.Temporary()) // whose removal has time
+	if errors.Is(err, fs.ErrExist) {
+		if err = c.Abandon(); err == nil {
+			err = os.Rename(data, c.Temporary())
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot take the copy of the data back: %w", err)
+	}
 	return nil
 }
 
@@ -62,13 +107,24 @@ func (m *Manager) newCopier(s *Setup, t *state.Task) *treecopy.Copier {
 	return treecopy.New(m.Dirs.Data(s.Snap, s.From), m.Dirs.Data(s.Snap, s.To), opts)
 }
 
-// copied tells whether the new revision's data starts as a copy of the old.
-func (m *Manager) copied(s *Setup) bool {
+// copied tells whether the new revision's data starts as a copy of the old. It
+// is an error if there is data that cannot be copied: to go on without it would
+// be to lose it silently.
+func (m *Manager) copied(s *Setup) (bool, error) {
 	if s.From.Unset() || !s.Brings() {
-		return false
+		return false, nil
 	}
-	fi, err := os.Lstat(m.Dirs.Data(s.Snap, s.From))
-	return err == nil && fi.IsDir()
+	data := m.Dirs.Data(s.Snap, s.From)
+	fi, err := os.Lstat(data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("cannot copy data: %w", err)
+	case !fi.IsDir():
+		return false, fmt.Errorf("cannot copy data: %s is not a directory (%s)", data, fi.Mode().Type())
+	}
+	return true, nil
 }
 
 func (m *Manager) aside(s *Setup) string {
@@ -93,8 +149,8 @@ func (m *Manager) setAside(s *Setup) error {
 // revision writes any more. It may be called again; afresh discards what an
 // earlier call made, as must be after a loss of power.
 func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afresh bool) error {
-	if !m.copied(s) {
-		return nil
+	if copied, err := m.copied(s); err != nil || !copied {
+		return err
 	}
 	m.mu.Lock()
 	c := m.copies[change+"/"+s.Snap]
@@ -130,8 +186,8 @@ func (m *Manager) SyncCopy(ctx context.Context, change string, s *Setup) error {
 	delete(m.copies, change+"/"+s.Snap)
 	m.mu.Unlock()
 	if c == nil {
-		if !m.copied(s) {
-			return nil
+		if copied, err := m.copied(s); err != nil || !copied {
+			return err
 		}
 		c = m.newCopier(s, nil)
 	}
