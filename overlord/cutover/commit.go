@@ -3,6 +3,7 @@
 package cutover
 
 import (
+	"errors"
 	"slices"
 
 	"endured/overlord/lifecycle"
@@ -18,8 +19,12 @@ const OutcomesKey = "services/"
 // its task done.
 func (sw *Switch) commit(tx *state.Tx) error {
 	rec, err := snapstate.Get(tx, sw.setup.Snap)
-	if err != nil {
+	var missing *snapstate.NotInstalledError
+	switch {
+	case errors.As(err, &missing):
 		rec = &snapstate.Record{Name: sw.setup.Snap}
+	case err != nil:
+		return err
 	}
 	if e := sw.setup.Rev; e != nil {
 		if rec.Rev(e.Revision) == nil {
@@ -67,11 +72,12 @@ func (sw *Switch) note(rec *snapstate.Record, step lifecycle.Step, o *Outcome) {
 		rec.Started[step.App] = snapstate.Started{InvocationID: o.InvocationID, Revision: o.ToRev}
 	}
 	here := sw.to == nil || service(sw.to, step.App) != nil
+	started := !o.ToRev.Unset() || step.Action == lifecycle.DoStart || step.Action == lifecycle.DoRestart
 	by := slices.Contains(rec.HandStopped, step.App)
 	switch {
 	case o.StoppedByHand && !by:
 		rec.HandStopped = append(rec.HandStopped, step.App)
-	case by && !here:
+	case by && !o.StoppedByHand && (started || !here):
 		rec.HandStopped = slices.DeleteFunc(rec.HandStopped, func(a string) bool { return a == step.App })
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/wrappers"
 )
 
 // doPlan decides what the change does to each service, and commits it: do,
@@ -67,6 +68,11 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 	})
 	if err != nil {
 		return nil, err
+	}
+	if to != nil { // what cannot be expressed is refused before anything is stopped
+		if _, err := wrappers.Units(to, m.Wrap); err != nil {
+			return nil, err
+		}
 	}
 	intent.Plan = plan
 	return intent, nil
