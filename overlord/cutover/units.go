@@ -102,7 +102,7 @@ func (sw *Switch) pins(ctx context.Context, c course) (changed bool, err error) 
 		}
 		stays := s.Action == lifecycle.Keep || s.Action == lifecycle.Signal
 		app := service(c.target, s.App)
-		if !stays || app == nil {
+		if !stays || app == nil || c.wish[s.App] == up { // a stray gets restarted
 			continue
 		}
 		// a boot or a crash may have put another process in the place of the plan's
