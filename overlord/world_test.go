@@ -44,7 +44,7 @@ func (m *machine) files() []string {
 			return err
 		}
 		switch {
-		case p == m.dirs.StateDB(), strings.HasPrefix(rel, "/run/snapd/switch/") && !strings.HasSuffix(rel, ".closed"):
+		case p == m.dirs.StateDB():
 		case d.IsDir():
 			// what is shared by all snaps may stay when it is empty
 			if strings.HasPrefix(rel, "/var/snap/") || strings.HasPrefix(rel, "/snap/") && rel != "/snap/bin" {

@@ -236,7 +236,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 // forward begin again, it must not miss what the old revision writes from now on.
 func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
 	if !c.forward {
-		return sw.m.Snaps.TakeBackCopy(sw.setup)
+		return sw.m.Snaps.TakeBackCopy(ctx, sw.task.ChangeID(), sw.setup)
 	}
 	return sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh)
 }

@@ -22,11 +22,15 @@ func (m *Manager) doCopyData(ctx context.Context, t *state.Task) (state.Commit, 
 	if err != nil {
 		return nil, err
 	}
+	commit, err := m.claimHome(t, s)
+	if err != nil {
+		return nil, err
+	}
 	err = m.makeData(ctx, t, s)
 	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
 		err = errors.Join(err, m.dropData(context.WithoutCancel(ctx), s))
 	}
-	return nil, err
+	return commit, err
 }
 
 func (m *Manager) makeData(ctx context.Context, t *state.Task, s *Setup) error {
@@ -80,7 +84,10 @@ func (m *Manager) ResumeCopy(ctx context.Context, t *state.Task, s *Setup) error
 }
 
 // TakeBackCopy undoes FinishCopy.
-func (m *Manager) TakeBackCopy(s *Setup) error {
+func (m *Manager) TakeBackCopy(ctx context.Context, change string, s *Setup) error {
+	if err := m.dropHome(ctx, change, s); err != nil {
+		return err
+	}
 	copied, err := m.copied(s)
 	if err != nil || !copied {
 		return err
@@ -149,6 +156,9 @@ func (m *Manager) setAside(s *Setup) error {
 // revision writes any more. It may be called again; afresh discards what an
 // earlier call made, as must be after a loss of power.
 func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afresh bool) error {
+	if err := m.makeHome(ctx, change, s, afresh); err != nil {
+		return err
+	}
 	if copied, err := m.copied(s); err != nil || !copied {
 		return err
 	}
@@ -185,6 +195,9 @@ func (m *Manager) SyncCopy(ctx context.Context, change string, s *Setup) error {
 	c := m.copies[change+"/"+s.Snap]
 	delete(m.copies, change+"/"+s.Snap)
 	m.mu.Unlock()
+	if err := m.syncHome(s); err != nil {
+		return err
+	}
 	if c == nil {
 		if copied, err := m.copied(s); err != nil || !copied {
 			return err
@@ -222,7 +235,11 @@ func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit
 	m.mu.Lock()
 	delete(m.copies, t.ChangeID()+"/"+s.Snap)
 	m.mu.Unlock()
-	return nil, m.dropData(context.WithoutCancel(ctx), s)
+	ctx = context.WithoutCancel(ctx)
+	if err := m.dropHome(ctx, t.ChangeID(), s); err != nil {
+		return nil, err
+	}
+	return nil, m.dropData(ctx, s)
 }
 
 // dropData removes the directories that makeData made: a first install leaves
@@ -234,5 +251,6 @@ func (m *Manager) dropData(ctx context.Context, s *Setup) error {
 	if err := treecopy.Remove(ctx, m.Dirs.SnapData(s.Snap)); err != nil {
 		return fmt.Errorf("cannot remove data: %w", err)
 	}
+	m.tidyHome(s.Snap, 0)
 	return nil
 }

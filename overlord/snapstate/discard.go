@@ -152,6 +152,7 @@ func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) err
 	if err := treecopy.Remove(ctx, m.Dirs.Data(name, rev)); err != nil {
 		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
+	m.tidyHome(name, rev)
 	return errors.Join(errs...)
 }
 
@@ -215,6 +216,7 @@ func (m *Manager) removeDirs(ctx context.Context, name string) error {
 	if err := os.Remove(wrappers.TmpfilesPath(m.Dirs, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove what is left of snap %q: %w", name, err)
 	}
+	m.tidyHome(name, 0)
 	// the shared parents go with the last snap
 	os.Remove(m.Dirs.Bin())
 	return nil

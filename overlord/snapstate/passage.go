@@ -142,11 +142,8 @@ func (m *Manager) Serving(name string) (*snap.Info, error) {
 		if err == nil {
 			entry = rec.Rev(rev)
 		}
-		for _, c := range tx.Changes() {
-			var s Setup
-			if entry == nil && !c.Ready() && c.Get(setupKey+name, &s) == nil && s.Brings() && s.Rev.Revision == rev {
-				entry = s.Rev // the switch is over, its commit is not
-			}
+		if entry == nil { // the switch may be over and its commit not
+			entry = arriving(tx, name, rev)
 		}
 		return nil
 	})
@@ -157,4 +154,15 @@ func (m *Manager) Serving(name string) (*snap.Info, error) {
 		return nil, &NotInstalledError{Snap: name, Revision: rev}
 	}
 	return m.Info(name, entry)
+}
+
+// arriving returns the revision that an unfinished change brings.
+func arriving(tx *state.Tx, name string, rev snap.Revision) *Revision {
+	for _, c := range tx.Changes() {
+		var s Setup
+		if !c.Ready() && c.Get(setupKey+name, &s) == nil && s.Brings() && s.Rev.Revision == rev {
+			return s.Rev
+		}
+	}
+	return nil
 }

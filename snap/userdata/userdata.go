@@ -53,10 +53,36 @@ func (e *CopyError) Unwrap() error { return e.Err }
 // newest. Of several processes that make the same, one copies and the others
 // wait for it, until ctx ends. A failure to copy is a *CopyError.
 func (u User) Make(ctx context.Context, snapName string, rev snap.Revision) error {
+	return u.in(snapName, func(d *dir) error {
+		if err := d.make(ctx, rev, d.source, true); err != nil {
+			return err
+		}
+		return d.link(rev.String(), "current")
+	})
+}
+
+// MakeFrom is Make for who knows the revision to copy from, if there is a
+// directory of it, and leaves the link alone. The copy is not yet safe from a
+// loss of power.
+func (u User) MakeFrom(ctx context.Context, snapName string, rev, from snap.Revision) error {
+	return u.in(snapName, func(d *dir) error {
+		source := func(snap.Revision) (snap.Revision, error) {
+			if owned, ok := d.owned(from.String()); ok {
+				return owned, nil
+			}
+			return 0, nil
+		}
+		return d.make(ctx, rev, source, false)
+	})
+}
+
+// in does something in HOME/snap/SNAP and gives its error the form that callers
+// see.
+func (u User) in(snapName string, do func(d *dir) error) error {
 	d, err := u.open(snapName)
 	if err == nil {
 		defer unix.Close(d.fd)
-		err = d.shown(d.make(ctx, rev))
+		err = d.shown(do(d))
 	}
 	var copying *CopyError
 	if err == nil || errors.As(err, &copying) {
@@ -88,8 +114,10 @@ func (u User) open(snapName string) (*dir, error) {
 	return &dir{u, snapName, fd}, nil
 }
 
-func (d *dir) make(ctx context.Context, rev snap.Revision) error {
-	if err := d.revision(ctx, rev); err != nil {
+// make makes what a revision needs. source tells where the data for a new one
+// comes from, 0 for nowhere.
+func (d *dir) make(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error), sync bool) error {
+	if err := d.revision(ctx, rev, source, sync); err != nil {
 		return err
 	}
 	for _, name := range []string{rev.String(), "common"} {
@@ -99,7 +127,7 @@ func (d *dir) make(ctx context.Context, rev snap.Revision) error {
 		}
 		unix.Close(fd)
 	}
-	return d.link(rev.String(), "current")
+	return nil
 }
 
 // at is a path that leads to d whatever is renamed, and through no link but the
@@ -107,7 +135,7 @@ func (d *dir) make(ctx context.Context, rev snap.Revision) error {
 func (d *dir) at(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name) }
 
 // revision makes the directory of a revision if there is none.
-func (d *dir) revision(ctx context.Context, rev snap.Revision) error {
+func (d *dir) revision(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error), sync bool) error {
 	if d.has(rev.String()) {
 		return nil
 	}
@@ -119,11 +147,11 @@ func (d *dir) revision(ctx context.Context, rev snap.Revision) error {
 	if d.has(rev.String()) {
 		return nil // the one that had the lock made it
 	}
-	from, err := d.source(rev)
+	from, err := source(rev)
 	if err != nil || from.Unset() {
 		return err
 	}
-	if err := d.copy(ctx, from, rev); err != nil {
+	if err := d.copy(ctx, from, rev, sync); err != nil {
 		return &CopyError{d.snap, from, rev, d.shown(err)}
 	}
 	return nil
@@ -151,10 +179,10 @@ func (d *dir) shown(err error) error {
 	return &renamed{strings.ReplaceAll(err.Error(), d.at(""), where), err}
 }
 
-func (d *dir) copy(ctx context.Context, from, to snap.Revision) error {
+func (d *dir) copy(ctx context.Context, from, to snap.Revision, sync bool) error {
 	c := treecopy.New(d.at(from.String()), d.at(to.String()), treecopy.Options{})
 	stats, err := c.Differences(ctx) // from nothing: all of it
-	if err == nil && stats.Bytes > 0 {
+	if err == nil && sync && stats.Bytes > 0 {
 		// a directory that is there is believed, also after a loss of power
 		err = c.Sync(ctx)
 	}
