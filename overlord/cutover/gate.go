@@ -216,14 +216,12 @@ func (m *Manager) Reconcile(ctx context.Context, busy map[string]bool) error {
 			left[strings.TrimSuffix(strings.TrimPrefix(f, pre), post)] = true
 		}
 	}
+	var errs []error // one that cannot be opened is no reason to leave the others closed
 	for name := range left {
-		if busy[name] {
-			continue
-		}
-		g := m.newGate(name)
-		if err := errors.Join(g.release(ctx), g.retire(ctx), g.unlink()); err != nil {
-			return err
+		if !busy[name] {
+			g := m.newGate(name)
+			errs = append(errs, g.release(ctx), g.retire(ctx), g.unlink())
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -63,6 +63,9 @@ func (m *Manager) Enable(ctx context.Context, name string) (string, error) {
 	if rec.Active {
 		return "", fmt.Errorf("cannot enable %q: snap %q already enabled", name, name)
 	}
+	if rec.Erased {
+		return "", fmt.Errorf("cannot enable %q: its removal has begun; remove it again", name)
+	}
 	s := &snapstate.Setup{Snap: name, Event: lifecycle.Enable, To: rec.Current}
 	return m.start("enable-snap", fmt.Sprintf("Enable %q snap", name), unchanged(name, rec.Current, false), forEnable(s))
 }

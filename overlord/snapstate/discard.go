@@ -186,6 +186,9 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 			return nil, errors.Join(err, m.remount(ctx, rec, unmounted...))
 		}
 	}
+	if err := m.markErased(s.Snap); err != nil {
+		return nil, errors.Join(err, m.remount(ctx, rec, unmounted...))
+	}
 	var left []error
 	ctx = context.WithoutCancel(ctx) // no way back from here
 	for _, e := range rec.Sequence {
@@ -200,6 +203,23 @@ func (m *Manager) doDiscardSnap(ctx context.Context, t *state.Task) (state.Commi
 		}
 		return Remove(tx, rec.Name)
 	}, nil
+}
+
+// markErased makes it durable that there is no way back: an abort and a crash
+// together must not take the snapshot away, too.
+func (m *Manager) markErased(name string) error {
+	err := m.State.Update(func(tx *state.Tx) error {
+		rec, err := Get(tx, name)
+		if err != nil {
+			return err
+		}
+		rec.Erased = true
+		return Put(tx, rec)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot begin to erase snap %q: %w", name, err)
+	}
+	return nil
 }
 
 func (m *Manager) removeDirs(ctx context.Context, name string) error {

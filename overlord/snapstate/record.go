@@ -26,6 +26,9 @@ type Record struct {
 	HandStopped []string `json:"hand-stopped,omitempty"`
 	// Started remembers, by app, which revision a service's invocation came from.
 	Started map[string]Started `json:"started,omitempty"`
+	// Erased says that the snap's removal has begun to erase data: there is no
+	// way back, whatever is left can only be removed.
+	Erased bool `json:"erased,omitempty"`
 	// LastLocal is the highest local revision number ever given.
 	LastLocal int `json:"last-local,omitempty"`
 }

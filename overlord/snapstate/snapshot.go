@@ -128,8 +128,8 @@ func (m *Manager) Removed(t *state.Task) (bool, error) {
 		return false, err
 	}
 	var missing *NotInstalledError
-	_, err = m.Lookup(s.Snap)
-	if errors.As(err, &missing) {
+	rec, err := m.Lookup(s.Snap)
+	if errors.As(err, &missing) || err == nil && rec.Erased {
 		t.Log("Too late to go back: snap %q is removed", s.Snap)
 		return true, nil
 	}
