@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -58,6 +59,14 @@ func logText(line string) string {
 	return printable(line)
 }
 
+// told leaves out the lines that are only for those who look for them.
+func told(log []string) []string {
+	return slices.DeleteFunc(slices.Clone(log), func(line string) bool {
+		f := strings.SplitN(line, " ", 3)
+		return len(f) == 3 && f[1] == "DEBUG"
+	})
+}
+
 // lineProgress is for what is not a terminal: a line for each task as it
 // starts, and each new line of its log.
 type lineProgress struct {
@@ -88,7 +97,7 @@ func (p *lineProgress) change(ch *client.Change) {
 				fmt.Fprintln(p.w, title(t))
 			}
 		}
-		for _, line := range newLines(t.Log, p.last[t.ID]) {
+		for _, line := range newLines(told(t.Log), p.last[t.ID]) {
 			fmt.Fprintf(p.w, "  %s\n", logText(line))
 			p.last[t.ID] = line
 		}
@@ -153,8 +162,8 @@ func (p *barProgress) change(ch *client.Change) {
 		return
 	}
 	text := title(t)
-	if len(t.Log) > 0 {
-		text += ": " + logText(t.Log[len(t.Log)-1])
+	if lines := told(t.Log); len(lines) > 0 {
+		text += ": " + logText(lines[len(lines)-1])
 	}
 	p.show(t.ID+t.Status, text, 0, -1, false)
 }

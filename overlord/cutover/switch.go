@@ -177,7 +177,7 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 	if err := sw.timed("boot link", sw.gate.unlink); err != nil {
 		return err
 	}
-	sw.task.Log("Steps of the switch, in ms: %s", strings.Join(sw.timings, ", "))
+	sw.task.Debug("Steps of the switch, in ms: %s", strings.Join(sw.timings, ", "))
 	return nil
 }
 

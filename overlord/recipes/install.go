@@ -56,6 +56,10 @@ func (m *Manager) installFile(ctx context.Context, path string, o InstallOptions
 		id, err := m.nothingToDo(s, shown)
 		return id, false, err
 	}
+	// reasons to refuse are better found before anything is begun
+	if _, err := m.plan(ctx, s); err != nil {
+		return "", false, err
+	}
 	kind, summary := "install-snap", fmt.Sprintf("Install %q snap from file %q", s.Snap, shown)
 	again := func(tx *state.Tx) error {
 		var missing *snapstate.NotInstalledError

@@ -21,6 +21,9 @@ func (m *Manager) Revert(ctx context.Context, name string, rev snap.Revision) (s
 	if err != nil {
 		return "", err
 	}
+	if _, err := m.plan(ctx, s); err != nil {
+		return "", err
+	}
 	return m.start("revert-snap", fmt.Sprintf("Revert %q snap", name), unchanged(name, s.From, true), forRevert(s))
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"endured/overlord/configstate"
 	"endured/overlord/cutover"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
@@ -20,6 +21,9 @@ import (
 func (m *Manager) doPlan(ctx context.Context, t *state.Task) (state.Commit, error) {
 	s, err := m.Snaps.SetupOf(t)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.settle(ctx, s); err != nil {
 		return nil, err
 	}
 	intent, err := m.Intend(ctx, s)
@@ -63,8 +67,13 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 		}
 	}
 	slices.Sort(intent.Disabled)
+	override, err := configstate.Override(m.State, s.Snap)
+	if err != nil {
+		return nil, err
+	}
 	plan, err := lifecycle.Decide(lifecycle.Input{
 		Event: s.Event, Old: from, New: to, Started: others, Observed: obs, Terminate: s.Terminate,
+		Override: override, StopTimeoutMax: configstate.StopTimeoutMax(m.State),
 	})
 	if err != nil {
 		return nil, err

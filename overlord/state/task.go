@@ -157,6 +157,11 @@ func (t *Task) Log(format string, args ...any) {
 	t.logLine("INFO", fmt.Sprintf(format, args...))
 }
 
+// Debug is Log for what only somebody who looks for it wants to see.
+func (t *Task) Debug(format string, args ...any) {
+	t.logLine("DEBUG", fmt.Sprintf(format, args...))
+}
+
 func (t *Task) logLine(level, text string) {
 	line := time.Now().UTC().Format(time.RFC3339) + " " + level + " " + text
 	if t.tx != nil {
@@ -171,7 +176,7 @@ func (t *Task) logLine(level, text string) {
 }
 
 // LogLines returns the lines of the log, oldest first, each "TIME LEVEL TEXT" with
-// an RFC 3339 time and INFO or ERROR.
+// an RFC 3339 time and DEBUG, INFO or ERROR.
 func (t *Task) LogLines() []string {
 	rec, _ := t.stored()
 	t.s.mu.Lock()
