@@ -11,18 +11,20 @@ import (
 
 // The kinds of errors. They are part of the API: a client may act on them.
 const (
-	KindLoginRequired     = "login-required"
-	KindConflict          = "snap-change-conflict"
-	KindNotFound          = "snap-not-found"
-	KindNotInstalled      = "snap-not-installed"
-	KindAlreadyInstalled  = "snap-already-installed"
-	KindNoUpdate          = "snap-no-update-available"
-	KindNeedsClassic      = "snap-needs-classic"
-	KindNeedsDevmode      = "snap-needs-devmode"
-	KindNotClassic        = "snap-not-classic"
-	KindLocal             = "snap-local"
-	KindRevisionNotFound  = "snap-revision-not-available"
-	KindAppNotFound       = "app-not-found"
+	KindLoginRequired    = "login-required"
+	KindConflict         = "snap-change-conflict"
+	KindNotFound         = "snap-not-found"
+	KindNotInstalled     = "snap-not-installed"
+	KindAlreadyInstalled = "snap-already-installed"
+	KindNoUpdate         = "snap-no-update-available"
+	KindNeedsClassic     = "snap-needs-classic"
+	KindNeedsDevmode     = "snap-needs-devmode"
+	KindNotClassic       = "snap-not-classic"
+	KindLocal            = "snap-local"
+	KindRevisionNotFound = "snap-revision-not-available"
+	KindAppNotFound      = "app-not-found"
+	// KindNoOption says that an option is not set; the value is {"SnapName", "Key"}.
+	KindNoOption          = "option-not-found"
 	KindInsufficientSpace = "insufficient-disk-space"
 	// KindAppsRunning (additive) refuses what would end running apps; the value
 	// is {"snap-name", "pids"}.

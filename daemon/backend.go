@@ -26,6 +26,10 @@ type Backend interface {
 	Enable(ctx context.Context, name string) (changeID string, err error)
 	Disable(ctx context.Context, name string) (changeID string, err error)
 	Services(ctx context.Context, r recipes.ServicesRequest) (changeID string, err error)
+	// Configuration returns options by the dotted keys asked for, or all of them.
+	Configuration(name string, keys []string) (map[string]any, error)
+	// Configure sets options by dotted key; nil unsets.
+	Configure(ctx context.Context, name string, values map[string]any) (changeID string, err error)
 	// Snaps lists installed revisions by name, then sequence: those of names, or
 	// of all snaps; the current ones, or all.
 	Snaps(ctx context.Context, names []string, all bool) ([]recipes.SnapView, error)

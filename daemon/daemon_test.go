@@ -19,6 +19,7 @@ import (
 
 	"endured/client"
 	"endured/daemon"
+	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
@@ -83,7 +84,9 @@ func TestRefusedRoutes(t *testing.T) {
 	}{
 		{"GET", "/", "", 404, "not found"},
 		{"GET", "/v2/find?q=x", "", 404, "not found"},
-		{"GET", "/v2/snaps/probe/conf", "", 404, "not found"},
+		{"GET", "/v2/snaps/probe/nothing", "", 404, "not found"},
+		{"POST", "/v2/snaps/system/conf", "", 405, `method "POST" not allowed`},
+		{"PUT", "/v2/snaps/system/conf", "{}", 400, "cannot set options: none is named"},
 		{"DELETE", "/v2/snaps", "", 405, `method "DELETE" not allowed`},
 		{"PUT", "/v2/changes/1", "", 405, `method "PUT" not allowed`},
 		{"POST", "/v2/snaps/probe", `{"action":"bogus"}`, 400, "unknown action bogus"},
@@ -228,6 +231,7 @@ func TestErrorKinds(t *testing.T) {
 			client.KindAppsRunning, `{"pids":[9],"snap-name":"probe"}`},
 		{&lifecycle.BusyRevisionError{Snap: "probe", Revision: -1, PIDs: []int{5}}, 400, client.KindRevisionBusy,
 			`{"pids":[5],"revision":"x1","snap-name":"probe"}`},
+		{&configstate.NoOptionError{Snap: "system", Key: "a.b"}, 400, client.KindNoOption, `{"Key":"a.b","SnapName":"system"}`},
 		{&recipes.NeedsFlagError{Snap: "probe", Flag: "classic"}, 400, client.KindNeedsClassic, `"probe"`},
 		{&recipes.NeedsFlagError{Snap: "probe", Flag: "devmode"}, 400, client.KindNeedsDevmode, `"probe"`},
 		{fmt.Errorf("cannot copy: %w", syscall.ENOSPC), 507, client.KindInsufficientSpace, `null`},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"endured/client"
+	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/snapstate"
@@ -42,6 +43,7 @@ func classify(err error) (status int, e *client.Error) {
 		badYAML      *snap.InvalidError
 		cannotUse    *snap.UnsupportedError
 		needsFlag    *recipes.NeedsFlagError
+		noOption     *configstate.NoOptionError
 	)
 	switch {
 	case errors.As(err, &notInstalled):
@@ -62,6 +64,9 @@ func classify(err error) (status int, e *client.Error) {
 	case errors.As(err, &busy):
 		return http.StatusBadRequest, &client.Error{Kind: client.KindRevisionBusy,
 			Value: map[string]any{"snap-name": busy.Snap, "revision": busy.Revision, "pids": busy.PIDs}}
+	case errors.As(err, &noOption):
+		return http.StatusBadRequest, &client.Error{Kind: client.KindNoOption,
+			Value: map[string]string{"SnapName": noOption.Snap, "Key": noOption.Key}}
 	case errors.As(err, &needsFlag):
 		kind := client.KindNeedsDevmode
 		if needsFlag.Flag == "classic" {

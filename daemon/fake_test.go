@@ -40,6 +40,7 @@ type fake struct {
 	plan     *lifecycle.Plan
 	snaps    []recipes.SnapView
 	services []servicestate.View
+	conf     map[string]any
 }
 
 type uploaded struct {
@@ -115,6 +116,14 @@ func (f *fake) Remove(_ context.Context, names []string, o recipes.RemoveOptions
 
 func (f *fake) PlanRemove(_ context.Context, names []string, o recipes.RemoveOptions) ([]*lifecycle.Plan, error) {
 	return []*lifecycle.Plan{f.plan}, f.note("plan remove %v", names)
+}
+
+func (f *fake) Configuration(name string, keys []string) (map[string]any, error) {
+	return f.conf, f.note("get %s %v", name, keys)
+}
+
+func (f *fake) Configure(_ context.Context, name string, values map[string]any) (string, error) {
+	return f.begin("configure-snap", "set %s %v", name, values)
 }
 
 func (f *fake) Enable(_ context.Context, name string) (string, error) {

@@ -44,6 +44,8 @@ func routes() []route {
 		{"/v2/snaps", post, authenticated, postSnaps},
 		{"/v2/snaps/{name}", get, open, getSnap},
 		{"/v2/snaps/{name}", post, authenticated, postSnap},
+		{"/v2/snaps/{name}/conf", get, authenticated, getConf},
+		{"/v2/snaps/{name}/conf", http.MethodPut, authenticated, putConf},
 		{"/v2/apps", get, open, getApps},
 		{"/v2/apps", post, authenticated, postApps},
 		{"/v2/changes", get, open, getChanges},

@@ -30,6 +30,7 @@ func TestStockClient(t *testing.T) {
 	f := newFixture(t)
 	f.as(daemon.Peer{UID: 0, PID: os.Getpid(), Accepted: now()})
 	f.snaps = []recipes.SnapView{probeView(-1, true)}
+	f.conf = map[string]any{"refresh.stop-timeout-max": "10s"}
 	f.services = []servicestate.View{{Snap: "probe", App: "svc", Daemon: "simple", Enabled: true, Active: true,
 		Activators: []servicestate.Activator{{Name: "s", Type: "socket", Active: true, Enabled: true}}}}
 	run := state.NewRunner(f.state, slog.New(slog.DiscardHandler))
@@ -74,6 +75,10 @@ func TestStockClient(t *testing.T) {
 		{"changes", 0, []string{"ID   Status  Spawn", "Do install-snap"}},
 		{"tasks --last=install", 0, []string{"Do something", "pid 4242 was there"}},
 		{"debug timings 1", 0, []string{"ID   Status", "Do something"}},
+		{"get system refresh.stop-timeout-max", 0, []string{"10s"}},
+		{"get -d system refresh.stop-timeout-max", 0, []string{`"refresh.stop-timeout-max": "10s"`}},
+		{"set system refresh.stop-timeout-max=5s", 0, nil},
+		{"unset system refresh.stop-timeout-max", 0, nil},
 		{"refresh probe", 1, []string{"snap install --dangerous ./probe_*.snap"}},
 		{"install hello", 1, []string{"no store yet"}},
 		{"info probe", 0, []string{"name:      probe", "probe.svc"}},

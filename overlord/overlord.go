@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"endured/dirs"
 	"endured/osutil"
+	"endured/overlord/configstate"
 	"endured/overlord/cutover"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
@@ -65,7 +67,10 @@ func New(c Config) (*Overlord, error) {
 		return nil, err
 	}
 	run := state.NewRunner(st, c.Log)
-	wrap := wrappers.Options{Dirs: c.Dirs, SnapCommand: c.SnapCommand}
+	wrap := wrappers.Options{
+		Dirs: c.Dirs, SnapCommand: c.SnapCommand,
+		StopTimeoutMax: func() time.Duration { return configstate.StopTimeoutMax(st) },
+	}
 	snaps := snapstate.New(snapstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Log: c.Log,
 		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Retain: DefaultRetain,
@@ -77,6 +82,7 @@ func New(c Config) (*Overlord, error) {
 	services := servicestate.New(servicestate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 	}, run)
+	configstate.New(configstate.Config{Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Wrap: wrap}, run)
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Log: c.Log,
 	})

@@ -2,7 +2,11 @@
 
 package snap
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // RefreshMode is the word of refresh-mode: "", "endure", "restart",
 // "ignore-running" (apps only) or a signal, "sigterm" to "sigusr2", with or
@@ -52,4 +56,14 @@ func allowedRefreshModes(service bool) []string {
 		return []string{"ignore-running"}
 	}
 	return append([]string{"endure", "restart"}, signalModes()...)
+}
+
+// CheckRefreshMode tells whether a word is a refresh-mode that a service may
+// have; the error lists those that are.
+func CheckRefreshMode(word string) error {
+	allowed := allowedRefreshModes(true)
+	if !slices.Contains(allowed, word) {
+		return fmt.Errorf("refresh-mode %q is not one of %s", word, strings.Join(allowed, ", "))
+	}
+	return nil
 }

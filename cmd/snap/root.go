@@ -33,7 +33,7 @@ func commands(a *app) []*cobra.Command {
 	all = append(all, in(groupHistory, newChangesCommand(a), newTasksCommand(a), newWatchCommand(a),
 		newAbortCommand(a), newWarningsCommand(a), newOkayCommand(a))...)
 	all = append(all, in(groupMake, newPackCommand(a))...)
-	all = append(all, in(groupOther, newVersionCommand(a), newDebugCommand(a))...)
+	all = append(all, in(groupOther, newGetCommand(a), newSetCommand(a), newUnsetCommand(a), newVersionCommand(a), newDebugCommand(a))...)
 	return all
 }
 

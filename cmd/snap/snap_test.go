@@ -210,6 +210,41 @@ func TestOutput(t *testing.T) {
 		answers: map[string]string{"POST /v2/snaps/probe": "change 1", "GET /v2/changes/1/wait": doneOne, "GET /v2/snaps/probe": probeSnap},
 		out:     "probe reverted to 1.0\n", err: "Prepare\n",
 	}, {
+		name: "get one", args: "get system refresh.stop-timeout-max",
+		answers: map[string]string{"GET /v2/snaps/system/conf?keys=refresh.stop-timeout-max": `{"refresh.stop-timeout-max":"10s"}`},
+		out:     "10s\n",
+	}, {
+		name: "get one typed", args: "get -t probe a.b",
+		answers: map[string]string{"GET /v2/snaps/probe/conf?keys=a.b": `{"a.b":"1"}`}, out: "\"1\"\n",
+	}, {
+		name: "get one listed", args: "get -l probe a",
+		answers: map[string]string{"GET /v2/snaps/probe/conf?keys=a": `{"a":[1,2]}`}, out: "Key  Value\na    [1,2]\n",
+	}, {
+		name: "get several", args: "get system refresh refresh-mode",
+		answers: map[string]string{"GET /v2/snaps/system/conf?keys=refresh%2Crefresh-mode": `{"refresh-mode":{"web":{"srv":"endure"}},"refresh":{"stop-timeout-max":"10s"}}`},
+		out: "Key                       Value\n" +
+			"refresh-mode.web.srv      endure\n" +
+			"refresh.stop-timeout-max  10s\n",
+	}, {
+		name: "get a document", args: "get -d system refresh",
+		answers: map[string]string{"GET /v2/snaps/system/conf?keys=refresh": `{"refresh":{"stop-timeout-max":"10s"}}`},
+		out:     "{\n\t\"refresh\": {\n\t\t\"stop-timeout-max\": \"10s\"\n\t}\n}\n",
+	}, {
+		name: "get nothing", args: "get system", answers: map[string]string{"GET /v2/snaps/system/conf": `{}`},
+		status: 1, err: "error: snap \"system\" has no configuration\n",
+	}, {
+		name: "get what is not set", args: "get system x",
+		answers: map[string]string{"GET /v2/snaps/system/conf?keys=x": `error 400 {"kind":"option-not-found","value":{"SnapName":"system","Key":"x"},"message":"snap \"system\" has no \"x\" configuration option"}`},
+		status:  1, err: "error: snap \"system\" has no \"x\" configuration option\n",
+	}, {
+		name: "set", args: "set system refresh.stop-timeout-max=10s",
+		answers: map[string]string{"PUT /v2/snaps/system/conf": "change 1", "GET /v2/changes/1/wait": doneOne}, err: "Prepare\n",
+	}, {
+		name: "set without a value", args: "set system refresh.stop-timeout-max", status: 64,
+		err: "error: invalid configuration: \"refresh.stop-timeout-max\" (want key=value)\n",
+	}, {
+		name: "set typed", args: "set -t system a=b", status: 64, err: "*",
+	}, {
 		name: "disable", args: "disable probe",
 		answers: map[string]string{"POST /v2/snaps/probe": "change 1", "GET /v2/changes/1/wait": doneOne}, out: "probe disabled\n", err: "Prepare\n",
 	}, {
@@ -296,15 +331,18 @@ func TestOutput(t *testing.T) {
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"remove --purge --terminate probe":        `POST /v2/snaps/probe {"action":"remove","purge":true,"terminate":true}`,
-		"remove a b":                              `POST /v2/snaps {"action":"remove","snaps":["a","b"]}`,
-		"revert probe --revision 7":               `POST /v2/snaps/probe {"action":"revert","revision":"7"}`,
-		"revert --dry-run probe":                  `POST /v2/snaps/probe {"action":"revert","dry-run":true}`,
-		"remove --dry-run probe":                  `POST /v2/snaps/probe {"action":"remove","dry-run":true}`,
-		"start --enable probe.svc":                `POST /v2/apps {"action":"start","names":["probe.svc"],"enable":true}`,
-		"stop --disable probe":                    `POST /v2/apps {"action":"stop","names":["probe"],"disable":true}`,
-		"restart --reload probe other":            `POST /v2/apps {"action":"restart","names":["probe","other"],"reload":true}`,
-		"install --dry-run --dangerous /a/b.snap": `POST /v2/snaps {"action":"install","dry-run":true,"path":"/a/b.snap","dangerous":true}`,
+		"remove --purge --terminate probe":          `POST /v2/snaps/probe {"action":"remove","purge":true,"terminate":true}`,
+		"remove a b":                                `POST /v2/snaps {"action":"remove","snaps":["a","b"]}`,
+		"revert probe --revision 7":                 `POST /v2/snaps/probe {"action":"revert","revision":"7"}`,
+		"revert --dry-run probe":                    `POST /v2/snaps/probe {"action":"revert","dry-run":true}`,
+		"remove --dry-run probe":                    `POST /v2/snaps/probe {"action":"remove","dry-run":true}`,
+		"start --enable probe.svc":                  `POST /v2/apps {"action":"start","names":["probe.svc"],"enable":true}`,
+		`set probe a=1 b="x" c=y=z d={"e":null} f!`: `PUT /v2/snaps/probe/conf {"a":1,"b":"x","c":"y=z","d":{"e":null},"f":null}`,
+		"set -s probe a=1":                          `PUT /v2/snaps/probe/conf {"a":"1"}`,
+		"unset system a.b c":                        `PUT /v2/snaps/system/conf {"a.b":null,"c":null}`,
+		"stop --disable probe":                      `POST /v2/apps {"action":"stop","names":["probe"],"disable":true}`,
+		"restart --reload probe other":              `POST /v2/apps {"action":"restart","names":["probe","other"],"reload":true}`,
+		"install --dry-run --dangerous /a/b.snap":   `POST /v2/snaps {"action":"install","dry-run":true,"path":"/a/b.snap","dangerous":true}`,
 		"abort 4":                  `POST /v2/changes/4 {"action":"abort"}`,
 		"changes probe":            `GET /v2/changes?for=probe&select=all`,
 		"services probe other.svc": `GET /v2/apps?names=probe%2Cother.svc&select=service`,

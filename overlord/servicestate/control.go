@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
@@ -90,7 +91,8 @@ func (m *Manager) PlanControl(ctx context.Context, rec *snapstate.Record, c *Con
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := lifecycle.Decide(lifecycle.Input{Event: c.Event, Old: info, New: info, Started: others, Observed: obs, Only: c.Apps})
+	plan, err := lifecycle.Decide(lifecycle.Input{Event: c.Event, Old: info, New: info, Started: others, Observed: obs, Only: c.Apps,
+		StopTimeoutMax: configstate.StopTimeoutMax(m.State)})
 	return plan, info, err
 }
 

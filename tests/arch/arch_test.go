@@ -25,7 +25,7 @@ var layers = [][]string{
 	{"systemd/systemdtest", "wrappers"},
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
-	{"overlord/cutover"},
+	{"overlord/cutover", "overlord/configstate"},
 	{"overlord/servicestate"},
 	{"overlord/recipes"},
 	{"overlord"},
