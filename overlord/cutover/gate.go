@@ -112,7 +112,12 @@ func (g *gate) watch(ctx context.Context, job *systemd.Job) {
 			return
 		}
 		g.breaches++
+		hopeless := g.breaches >= maxBreaches
 		g.mu.Unlock()
+		if hopeless {
+			g.m.Log.Error("refresh gate does not hold, giving up", "snap", g.snap, "result", job.Result())
+			return
+		}
 		g.m.Log.Warn("refresh gate ended early, arming it again", "snap", g.snap, "result", job.Result())
 		next, err := g.start(ctx)
 		if err != nil {
@@ -124,6 +129,10 @@ func (g *gate) watch(ctx context.Context, job *systemd.Job) {
 		g.mu.Unlock()
 	}
 }
+
+// maxBreaches is how often a gate is armed again: one whose process cannot run
+// would end at once for ever. The switch fails then, behind the mark.
+const maxBreaches = 20
 
 // check makes sure that the gate's job exists: the unit's state says nothing.
 func (g *gate) check(ctx context.Context) error {

@@ -117,11 +117,22 @@ func (sw *Switch) started(ctx context.Context, c course, a *snap.App, job *syste
 		}
 		return nil
 	case "canceled":
+		if sw.m.goingDown(ctx) {
+			// not the operator's word about this service: the next boot goes on
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 		sw.task.Log("%s was stopped by the operator during the change, and stays stopped", a.Unit())
 		sw.outcome(a.Name).StoppedByHand = true
 		return nil
 	}
 	return fmt.Errorf("cannot start %s of revision %s: job %s%s", a.Unit(), c.target.Revision, result, describe(st))
+}
+
+// goingDown tells whether the system shuts down.
+func (m *Manager) goingDown(ctx context.Context) bool {
+	sts, err := m.Systemd.Status(ctx, "shutdown.target")
+	return err == nil && (sts[0].JobID != 0 || sts[0].ActiveState == "active")
 }
 
 func describe(st systemd.UnitStatus) string {

@@ -235,6 +235,16 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 // On the way back the copy is no copy any more: should a crash have the way
 // forward begin again, it must not miss what the old revision writes from now on.
 func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
+	if sw.gate.breached() > 0 {
+		if err := sw.gate.check(ctx); err != nil {
+			return err
+		}
+	}
+	if c.target != nil && !sw.setup.Brings() {
+		if err := sw.m.Snaps.EnsureDirs(c.target); err != nil {
+			return err
+		}
+	}
 	if !c.forward {
 		return sw.m.Snaps.TakeBackCopy(ctx, sw.task.ChangeID(), sw.setup)
 	}

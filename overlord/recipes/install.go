@@ -70,7 +70,16 @@ func (m *Manager) installFile(ctx context.Context, path string, o InstallOptions
 	}
 	if !s.From.Unset() {
 		kind, summary = "refresh-snap", fmt.Sprintf("Refresh %q snap from file %q", s.Snap, shown)
-		again = unchanged(s.Snap, s.From, true)
+		same := unchanged(s.Snap, s.From, true)
+		again = func(tx *state.Tx) error {
+			if err := same(tx); err != nil {
+				return err
+			}
+			if rec, err := snapstate.Get(tx, s.Snap); err != nil || rec.Rev(s.To) != nil {
+				return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
+			}
+			return nil
+		}
 	}
 	id, err = m.start(kind, summary, again, forInstall(s, shown))
 	return id, err == nil, err

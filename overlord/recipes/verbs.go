@@ -4,7 +4,9 @@ package recipes
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -202,7 +204,7 @@ func (m *Manager) Services(ctx context.Context, r ServicesRequest) (string, erro
 		c := tx.NewChange("service-control", fmt.Sprintf("Running service command %q for services %s", string(r.Event), quoted(r.Names)))
 		var list []string
 		for i, ctl := range controls {
-			if err := snapstate.CheckConflict(tx, c.ID(), ctl.Snap); err != nil {
+			if err := snapstate.CheckConflict(tx, c.ID(), ctl.Snap); err != nil && !m.hangs(tx, err, r.Event) {
 				return err
 			}
 			s := &snapstate.Setup{Snap: ctl.Snap, Event: r.Event}
@@ -227,6 +229,25 @@ func (m *Manager) Services(ctx context.Context, r ServicesRequest) (string, erro
 	}
 	m.Runner.Ensure()
 	return id, nil
+}
+
+// hangs tells whether a stop may go on beside the change that stands in its way:
+// once the switch of that one has let starts go, it waits for them, and a start
+// that does not end is what an operator wants to stop.
+func (m *Manager) hangs(tx *state.Tx, err error, e lifecycle.Event) bool {
+	var conflict *snapstate.ConflictError
+	if e != lifecycle.Stop || !errors.As(err, &conflict) {
+		return false
+	}
+	if _, err := os.Lstat(m.Dirs.SwitchMark(conflict.Snap)); err == nil {
+		return false
+	}
+	for _, t := range tx.Change(conflict.ChangeID).Tasks() {
+		if t.Kind() == "switch-snap" && t.Status() == state.Doing {
+			return true
+		}
+	}
+	return false
 }
 
 // controls turns "snap" and "snap.app" into what to do per snap.
@@ -293,7 +314,9 @@ func (m *Manager) Snaps(ctx context.Context, list []string, all bool) ([]SnapVie
 			}
 			info, err := m.Installed.Info(r.Name, e)
 			if err != nil {
-				return nil, err
+				// one that is not understood any more must not hide the others
+				m.Log.Warn("cannot describe a snap", "err", err)
+				info = &snap.Info{Name: r.Name, Version: "broken", Type: "app", Revision: e.Revision}
 			}
 			out = append(out, SnapView{Record: *r, Rev: *e, Info: info, Current: r.Active && e.Revision == r.Current})
 		}

@@ -32,7 +32,8 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 	for _, rec := range recs {
 		info, err := m.Snaps.Info(rec.Name, rec.Rev(rec.Current))
 		if err != nil {
-			return nil, err
+			m.Log.Warn("leaving out the services of a snap", "snap", rec.Name, "err", err)
+			continue
 		}
 		for _, a := range info.SortedApps() {
 			if !a.IsService() || !asked(names, rec.Name, a.Name) {

@@ -12,6 +12,7 @@ import (
 
 	"endured/osutil/treecopy"
 	"endured/overlord/state"
+	"endured/snap"
 )
 
 // doCopyData makes the data directories of the new revision. Where a revision
@@ -28,12 +29,15 @@ func (m *Manager) doCopyData(ctx context.Context, t *state.Task) (state.Commit, 
 	}
 	err = m.makeData(ctx, t, s)
 	if err != nil && !errors.Is(context.Cause(ctx), state.ErrShutdown) {
-		err = errors.Join(err, m.dropData(context.WithoutCancel(ctx), s))
+		err = errors.Join(err, m.dropData(context.WithoutCancel(ctx), t, s))
 	}
 	return commit, err
 }
 
 func (m *Manager) makeData(ctx context.Context, t *state.Task, s *Setup) error {
+	if err := m.claimData(t, s); err != nil {
+		return err
+	}
 	for _, d := range []string{m.Dirs.AllData(), m.Dirs.SnapData(s.Snap), m.Dirs.Common(s.Snap)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("cannot make data directory: %w", err)
@@ -239,13 +243,50 @@ func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit
 	if err := m.dropHome(ctx, t.ChangeID(), s); err != nil {
 		return nil, err
 	}
-	return nil, m.dropData(ctx, s)
+	return nil, m.dropData(ctx, t, s)
+}
+
+// EnsureDirs makes data directories that a revision had and somebody removed:
+// its services could not start without them.
+func (m *Manager) EnsureDirs(info *snap.Info) error {
+	for _, d := range []string{m.Dirs.Data(info.Name, info.Revision), m.Dirs.Common(info.Name)} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("cannot make data directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// madeKey in a change says that the snap had no data directory before it.
+const madeKey = "made-data/"
+
+// claimData notes, before anything is made, whether a first install makes the
+// snap's data directory: one that was there before is not its to remove.
+func (m *Manager) claimData(t *state.Task, s *Setup) error {
+	_, err := os.Lstat(m.Dirs.SnapData(s.Snap))
+	if err == nil || !s.From.Unset() {
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look at the data of snap %q: %w", s.Snap, err)
+	}
+	return m.State.Update(func(tx *state.Tx) error { return tx.Change(t.ChangeID()).Set(madeKey+s.Snap, true) })
 }
 
 // dropData removes the directories that makeData made: a first install leaves
 // none behind.
-func (m *Manager) dropData(ctx context.Context, s *Setup) error {
+func (m *Manager) dropData(ctx context.Context, t *state.Task, s *Setup) error {
 	if err := m.DropCopy(ctx, s); err != nil || !s.From.Unset() {
+		return err
+	}
+	made := false
+	err := m.State.View(func(tx *state.Tx) error {
+		if err := tx.Change(t.ChangeID()).Get(madeKey+s.Snap, &made); !errors.Is(err, state.ErrNoState) {
+			return err
+		}
+		return nil
+	})
+	if err != nil || !made {
 		return err
 	}
 	if err := treecopy.Remove(ctx, m.Dirs.SnapData(s.Snap)); err != nil {

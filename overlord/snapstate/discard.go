@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"endured/osutil"
 	"endured/osutil/treecopy"
@@ -223,7 +224,14 @@ func (m *Manager) markErased(name string) error {
 }
 
 func (m *Manager) removeDirs(ctx context.Context, name string) error {
-	for _, d := range []string{m.Dirs.SnapData(name), m.Dirs.Snap(name), filepath.Dir(m.Dirs.PrivateTmp(name))} {
+	dirs := []string{m.Dirs.SnapData(name), m.Dirs.Snap(name)}
+	// in /tmp anybody may have put something of that name
+	tmp := filepath.Dir(m.Dirs.PrivateTmp(name))
+	var st syscall.Stat_t
+	if err := syscall.Lstat(filepath.Dir(tmp), &st); err == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR && int(st.Uid) == os.Geteuid() {
+		dirs = append(dirs, tmp)
+	}
+	for _, d := range dirs {
 		if at, err := osutil.MountedAt(d); err != nil {
 			return err
 		} else if at != nil {

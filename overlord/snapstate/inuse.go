@@ -33,7 +33,7 @@ func (m *Manager) InUse(ctx context.Context, rec *Record, rev snap.Revision) (*U
 	seen := map[int]bool{}
 	pin := func(pids ...int) {
 		for _, p := range pids {
-			if !seen[p] {
+			if p != 0 && !seen[p] {
 				seen[p] = true
 				u.PIDs = append(u.PIDs, p)
 			}
@@ -41,11 +41,10 @@ func (m *Manager) InUse(ctx context.Context, rec *Record, rev snap.Revision) (*U
 	}
 	infos := make([]*snap.Info, 0, len(rec.Sequence))
 	for i := range rec.Sequence {
-		info, err := m.Info(rec.Name, &rec.Sequence[i])
-		if err != nil {
-			return nil, err
+		// one that cannot be understood any more is found through its mount
+		if info, err := m.Info(rec.Name, &rec.Sequence[i]); err == nil {
+			infos = append(infos, info)
 		}
-		infos = append(infos, info)
 	}
 	obs, err := m.Observe(ctx, rec, infos...)
 	if err != nil {

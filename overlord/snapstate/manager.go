@@ -246,7 +246,11 @@ func (m *Manager) Sides(s *Setup) (from, to *snap.Info, others map[snap.Revision
 	for i := range entries {
 		info, err := m.Info(s.Snap, &entries[i])
 		if err != nil {
-			return nil, nil, nil, err
+			if rev := entries[i].Revision; rev == s.From || rev == s.To {
+				return nil, nil, nil, err
+			}
+			m.Log.Warn("leaving out a revision", "snap", s.Snap, "err", err)
+			continue
 		}
 		switch entries[i].Revision {
 		case s.From:

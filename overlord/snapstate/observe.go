@@ -111,8 +111,9 @@ func ActivatorUnits(a *snap.App) []string {
 }
 
 // RevisionOf tells which revision a running service was started from: what was
-// recorded for its invocation, else what its main process got as environment,
-// else the file system its executable lies on, else the current revision.
+// recorded for its invocation, else what its main process, or another one of its,
+// got as environment, else the file system the executable lies on, else the
+// current revision.
 func (m *Manager) RevisionOf(rec *Record, app string, st systemd.UnitStatus) snap.Revision {
 	if s, ok := rec.Started[app]; ok && s.InvocationID != "" && s.InvocationID == st.InvocationID {
 		return s.Revision
@@ -120,6 +121,15 @@ func (m *Manager) RevisionOf(rec *Record, app string, st systemd.UnitStatus) sna
 	if st.MainPID != 0 {
 		if rev := m.revisionOfPID(rec, st.MainPID); !rev.Unset() {
 			return rev
+		}
+	}
+	// no main, or one that says nothing: the others were started from it, too
+	pids, err := osutil.PIDsInCgroup(filepath.Join(m.CgroupRoot, st.ControlGroup))
+	if err == nil && st.ControlGroup != "" {
+		for _, pid := range pids {
+			if rev := m.revisionOfPID(rec, pid); !rev.Unset() {
+				return rev
+			}
 		}
 	}
 	return rec.Current
