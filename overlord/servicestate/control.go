@@ -65,7 +65,8 @@ func (m *Manager) doControl(ctx context.Context, t *state.Task) (state.Commit, e
 	}
 	for _, g := range plan.Generations {
 		if g.Action == lifecycle.DoStop {
-			if err := m.Systemd.Run(ctx, "stop", g.Unit, "replace"); err != nil {
+			// the stop of its service takes a scope along
+			if err := m.Systemd.Run(ctx, "stop", g.Unit, "replace"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
 				return nil, fmt.Errorf("cannot stop %s: %w", g.Unit, err)
 			}
 		}
