@@ -68,7 +68,7 @@ func New(c Config) (*Overlord, error) {
 	}
 	run := state.NewRunner(st, c.Log)
 	wrap := wrappers.Options{
-		Dirs: c.Dirs, SnapCommand: c.SnapCommand,
+		Dirs: c.Dirs, SnapCommand: c.SnapCommand, Machine: machine(c.Dirs),
 		StopTimeoutMax: func() time.Duration { return configstate.StopTimeoutMax(st) },
 	}
 	snaps := snapstate.New(snapstate.Config{
@@ -87,6 +87,15 @@ func New(c Config) (*Overlord, error) {
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Log: c.Log,
 	})
 	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut}, nil
+}
+
+// machine is what tells this machine from others, "" if nothing does.
+func machine(d dirs.Dirs) string {
+	id, err := os.ReadFile(d.Under("/etc/machine-id"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // Start puts right what an earlier daemon left behind and then goes on with

@@ -406,7 +406,7 @@ func TestParseValid(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := i.Supported(); (err != nil) != slices.Contains([]string{"timer", "dbus"}, c.name) {
+			if err := i.Supported(); (err != nil) != slices.Contains([]string{"dbus"}, c.name) {
 				t.Error(err)
 			}
 			if a := i.Apps["web"]; a == nil || !c.check(i, a) {

@@ -13,6 +13,7 @@ func TestCheckTimer(t *testing.T) {
 	for _, ok := range []string{
 		"10:00", "9:05", "9:00-17:00", "9:00-17:00/3", "23:00~01:00", "0:00-24:00/24", "mon", "mon-fri", "mon,wed,fri", "mon1", "fri5,23:00",
 		"mon1-wed1", "fri-mon,10:00", "mon,10:00,,fri,15:00", "10:00,14:00", "sat,sun,9:00-11:00,13:00~15:00/2,,mon2",
+		"mon-fri2", "sun2-mon", "0:00-24:00/1440", "24:00", "23:00-22:59/8634", "10:00-10:01/60",
 	} {
 		if err := CheckTimer(ok); err != nil {
 			t.Errorf("%s: %v", ok, err)
@@ -29,8 +30,11 @@ func TestCheckTimer(t *testing.T) {
 		"9:00-10:00/0":                      `"9:00-10:00/0" must be split into at least one part`,
 		"mon6":                              `"mon6" is neither a day nor a time`,
 		"monday":                            `"monday" is neither a day nor a time`,
-		"mon-fri2":                          `in "mon-fri2" the week of the first day is missing`,
-		"mon3-fri2":                         `in "mon3-fri2" the weeks are in the wrong order`,
+		"mon3-fri2":                         `in "mon3-fri2" the days are of different weeks; give the week of one of them`,
+		"24:00-0:00":                        `the span "24:00-0:00" is empty`,
+		"10:00-10:01/61":                    `"10:00-10:01/61" is split into parts shorter than a second`,
+		"0:00-24:00/11001":                  "it has too many parts",
+		"mon2-wed,0:00-24:00/4000":          "it has too many parts",
 		"mon,,":                             `"" is neither a day nor a time`,
 		"mon, 10:00":                        `" 10:00" is neither a day nor a time`,
 		"*-*-* 10:00":                       "is neither a day nor a time",
@@ -80,7 +84,6 @@ func TestSupported(t *testing.T) {
 		"components: {a: {type: x}}":      "components: components are not supported yet",
 		"assumes: [snapd2.61]":            `assumes: "snapd2.61" is not available; there is app-refresh-mode, command-chain, common-data-dir or snap-env, and snapd up to 2.57`,
 		"apps: {a: {command: x, daemon: simple, daemon-scope: user}}":                                                       "apps.a.daemon-scope: services of users are not supported yet",
-		"apps: {a: {command: x, daemon: simple, timer: mon}}":                                                               "apps.a.timer: timers are not supported yet",
 		"slots: {s: {interface: dbus, bus: system, name: org.a}}\napps: {a: {command: x, daemon: dbus, activates-on: [s]}}": "apps.a.activates-on: activation by D-Bus is not supported yet",
 	} {
 		i, err := Parse([]byte(head + bad))

@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the outputs in testdata")
 
 // testOptions do not depend on the machine.
-func testOptions() wrappers.Options { return wrappers.Options{Arch: "amd64"} }
+func testOptions() wrappers.Options { return wrappers.Options{Arch: "amd64", Machine: "m1"} }
 
 // part is one file of a case: a line "-- NAME --", then its text.
 type part struct{ name, text string }
@@ -96,6 +96,9 @@ func describeSet(info *snap.Info, set wrappers.Set) []part {
 		text += fmt.Sprintf("service %s: %s\n", a.Name, set.Services[a.Name])
 		for _, s := range set.Sockets[a.Name] {
 			text += fmt.Sprintf("socket %s: %s\n", a.Name, s)
+		}
+		if t := set.Timers[a.Name]; t != "" {
+			text += fmt.Sprintf("timer %s: %s\n", a.Name, t)
 		}
 		text += fmt.Sprintf("enable %s: %s\n", a.Name, strings.Join(set.Enable[a.Name], " "))
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sort"
 	"time"
 
@@ -28,6 +29,9 @@ type Options struct {
 	SnapCommand string
 	// Arch is $SNAP_ARCH, in Debian's spelling; "" is this program's own.
 	Arch string
+	// Machine tells this machine from others: the moment in a window such as
+	// 9:00~11:00 at which a timer fires is derived from it.
+	Machine string
 	// StopTimeoutMax is asked for the operator's ceiling on every stop-timeout;
 	// nil, or a result of 0, is none.
 	StopTimeoutMax func() time.Duration
@@ -64,8 +68,10 @@ type Set struct {
 	Services map[string]string
 	// Sockets holds the socket units by app name, sorted.
 	Sockets map[string][]string
+	// Timers holds the timer unit by app name.
+	Timers map[string]string
 	// Enable holds, by app name, the units to enable so that the service is
-	// started when it should be: its sockets if it has any, else itself.
+	// started when it should be: its activators if it has any, else itself.
 	Enable map[string][]string
 	// Files are the unit files and the tmpfiles.d entry, sorted by path.
 	Files []File
@@ -75,11 +81,11 @@ type Set struct {
 
 // Units returns the units of a revision. It reads nothing but its arguments
 // and gives the same answer for the same ones. It fails for what cannot be
-// expressed: a timer, activation by D-Bus, a control character in a value.
+// expressed: activation by D-Bus, a control character in a value.
 func Units(info *snap.Info, o Options) (Set, error) {
 	s := Set{
 		Snap: info.Name, Revision: info.Revision,
-		Services: map[string]string{}, Sockets: map[string][]string{}, Enable: map[string][]string{},
+		Services: map[string]string{}, Sockets: map[string][]string{}, Timers: map[string]string{}, Enable: map[string][]string{},
 	}
 	for _, app := range info.SortedApps() {
 		if !app.IsService() {
@@ -97,10 +103,7 @@ func Units(info *snap.Info, o Options) (Set, error) {
 }
 
 func (s *Set) addService(app *snap.App, o Options) error {
-	switch {
-	case app.Timer != "":
-		return fmt.Errorf("timers are not supported yet")
-	case len(app.ActivatesOn) > 0:
+	if len(app.ActivatesOn) > 0 {
 		return fmt.Errorf("activation by D-Bus (activates-on) is not supported yet")
 	}
 	data, err := serviceUnit(app, o)
@@ -121,10 +124,28 @@ func (s *Set) addService(app *snap.App, o Options) error {
 			s.Links = append(s.Links, *link)
 		}
 	}
-	if socks := s.Sockets[app.Name]; len(socks) > 0 {
-		s.Enable[app.Name] = append([]string(nil), socks...)
+	if app.Timer != "" {
+		data, err := timerUnit(app, o)
+		if err != nil {
+			return fmt.Errorf("timer: %w", err)
+		}
+		s.Timers[app.Name] = app.TimerUnit()
+		s.addUnit(app.TimerUnit(), data)
+	}
+	if app.Activated() {
+		s.Enable[app.Name] = s.Activators(app.Name)
 	}
 	return nil
+}
+
+// Activators are the units that start an app's service in its stead: its
+// sockets and its timer.
+func (s *Set) Activators(app string) []string {
+	units := slices.Clone(s.Sockets[app])
+	if t := s.Timers[app]; t != "" {
+		units = append(units, t)
+	}
+	return units
 }
 
 func (s *Set) addUnit(name string, data []byte) {

@@ -59,7 +59,7 @@ func TestHostile(t *testing.T) {
 		"pid-file of unknown variable":   func(a *snap.App) { a.Daemon, a.PIDFile = "forking", "$NOPE/x" },
 		"pid-file outside":               func(a *snap.App) { a.Daemon, a.PIDFile = "forking", "$SNAP_DATA/../../../x" },
 		"activates-on":                   func(a *snap.App) { a.ActivatesOn = []string{"bus"} },
-		"timer":                          func(a *snap.App) { a.Timer = "9:00" },
+		"timer":                          func(a *snap.App) { a.Timer = "9:00\nUnit=x" },
 		"socket in /etc":                 socket("/etc/x"),
 		"socket outside by ..":           socket("$SNAP_DATA/../../../etc/x"),
 		"socket at a directory":          socket("$SNAP_DATA"),

@@ -15,9 +15,9 @@ import (
 	"endured/wrappers"
 )
 
-// sockets starts what listens for services that are new, and takes changed
-// addresses over. The starts that a connection asks for wait at the gate.
-func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error {
+// activators starts the sockets and timers of services that are new, and takes
+// changed addresses and times over. The starts that they ask for wait at the gate.
+func (sw *Switch) activators(ctx context.Context, c course, changed []string) error {
 	if c.target == nil {
 		return nil
 	}
@@ -27,14 +27,15 @@ func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error
 	}
 	for _, a := range c.target.Services() {
 		fresh := c.other == nil || slices.Contains(c.enable, a.Name)
-		for _, u := range set.Sockets[a.Name] {
+		for _, u := range set.Activators(a.Name) {
 			sts, err := sw.m.Systemd.Status(ctx, u)
 			if err != nil {
 				return err
 			}
 			listens := sts[0].ActiveState == "active"
+			timer := u == set.Timers[a.Name]
 			switch {
-			case listens && slices.Contains(changed, u) && c.wish[a.Name] == leave && sts[0].SubState == "running":
+			case listens && slices.Contains(changed, u) && !timer && c.wish[a.Name] == leave && sts[0].SubState == "running":
 				// systemd refuses while the service runs, which has its old socket
 				sw.task.Log("%s keeps its old sockets until %s is restarted", a.Unit(), a.Unit())
 			case listens && slices.Contains(changed, u):
@@ -43,7 +44,7 @@ func (sw *Switch) sockets(ctx context.Context, c course, changed []string) error
 				err = sw.m.Systemd.Run(ctx, "start", u, "replace")
 			}
 			if err != nil {
-				return fmt.Errorf("cannot listen for %s: %w", a.Unit(), err)
+				return fmt.Errorf("cannot start %s: %w", u, err)
 			}
 		}
 	}
@@ -160,7 +161,8 @@ func (sw *Switch) observe(ctx context.Context, c course) error {
 		after := lifecycle.Service{Running: snapstate.UnitRuns(st), MainPID: st.MainPID, InvocationID: st.InvocationID}
 		if after.Running {
 			after.Revision = sw.m.Snaps.RevisionOf(sw.record, a.Name, st)
-			if c.wish[a.Name] == up || sw.outcome(a.Name).signalled && sw.runsNewCode(st.MainPID) {
+			activated := service(c.target, a.Name) != nil && st.InvocationID != step.InvocationID
+			if c.wish[a.Name] == up || activated || sw.outcome(a.Name).signalled && sw.runsNewCode(st.MainPID) {
 				after.Revision = c.target.Revision // every start went through the gate, or it re-executed itself
 			}
 		}

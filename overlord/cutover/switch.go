@@ -221,7 +221,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
 		{"data", func() error { return sw.data(ctx, c, afresh) }},
 		{"current", func() error { return sw.current(c) }},
-		{"sockets", func() error { return sw.sockets(ctx, c, changed) }},
+		{"activators", func() error { return sw.activators(ctx, c, changed) }},
 	}
 	for _, s := range steps {
 		if err := sw.timed(s.name, s.do); err != nil {

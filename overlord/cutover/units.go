@@ -20,7 +20,7 @@ import (
 
 // units makes the unit files those of the target, with pins for processes that
 // stay from another revision, and reloads systemd once if anything changed.
-// It returns the socket units whose files changed.
+// It returns the sockets and timers whose files changed.
 //
 // A file is renamed over and never removed and rewritten: a reload without it
 // would silently drop a waiting start.
@@ -56,7 +56,7 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	if err := sw.resetRemoved(ctx, c, set); err != nil {
 		return nil, err
 	}
-	return changedSockets(set, changed), nil
+	return changedActivators(set, changed), nil
 }
 
 func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
@@ -74,10 +74,10 @@ func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
 	return set, changed, err
 }
 
-func changedSockets(set wrappers.Set, changed []string) []string {
+func changedActivators(set wrappers.Set, changed []string) []string {
 	var out []string
-	for _, socks := range set.Sockets {
-		for _, s := range socks {
+	for app := range set.Services {
+		for _, s := range set.Activators(app) {
 			for _, p := range changed {
 				if filepath.Base(p) == s {
 					out = append(out, s)
