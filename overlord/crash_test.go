@@ -74,8 +74,19 @@ func (s *scenario) cutPower(m *machine, k int) (met, id string) {
 		m.reboot()
 		m.start()
 		s.ends(m, id)
+		m.booted()
 	}
 	return met, id
+}
+
+// booted waits until the boot has started what it starts.
+func (m *machine) booted() {
+	m.t.Helper()
+	for _, u := range []string{svc, keeper, web, extra} {
+		if _, err := m.sd.Settle(m.t.Context(), u, false); err != nil {
+			m.errorf("%s does not settle: %v", u, err)
+		}
+	}
 }
 
 // TestAbortInEveryCall aborts the change during each of its calls to systemd.

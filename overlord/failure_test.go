@@ -31,6 +31,11 @@ func revert(m *machine) (string, error)  { return m.o.Revert(m.t.Context(), "dem
 func enable(m *machine) (string, error)  { return m.o.Enable(m.t.Context(), "demo") }
 func disable(m *machine) (string, error) { return m.o.Disable(m.t.Context(), "demo") }
 
+// ceiling sets the operator's bound on stops, or takes it away.
+func ceiling(value any) func(m *machine) (string, error) {
+	return func(m *machine) (string, error) { return m.set("refresh.stop-timeout-max", value) }
+}
+
 // removeAll saves a snapshot, as "snap remove" does without --purge.
 func removeAll(m *machine) (string, error) {
 	return m.o.Remove(m.t.Context(), []string{"demo"}, recipes.RemoveOptions{})
@@ -55,6 +60,7 @@ func scenarios() []scenario {
 		{name: "revert", prepare: steps(install("v1"), install("v3")), run: revert},
 		{name: "disable", prepare: steps(install("v1")), run: disable},
 		{name: "enable", prepare: steps(install("v1"), disable), run: enable},
+		{name: "ceiling", prepare: steps(ceiling(nil), install("v1"), install("v2")), run: ceiling("4s")},
 		{name: "remove", prepare: steps(install("v1"), install("v2")), run: removeAll},
 	}
 }

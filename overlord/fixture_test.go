@@ -42,7 +42,7 @@ const (
 	yamlHead   = "name: demo\nversion: %s\nsummary: s\ndescription: d\napps:\n  tool: {command: bin/run}\n  svc: {command: bin/run, daemon: simple}\n"
 	yamlWeb    = "  web:\n    command: bin/run\n    daemon: simple\n    plugs: [network-bind]\n    sockets: {http: {listen-stream: $SNAP_COMMON/web.sock}}\n"
 	yamlKeeper = "  keeper: {command: bin/run, daemon: simple, refresh-mode: endure}\n"
-	yamlExtra  = "  extra: {command: bin/run, daemon: simple, after: [svc]}\n  gadget: {command: bin/run}\n"
+	yamlExtra  = "  extra: {command: bin/run, daemon: simple, after: [svc], stop-command: bin/run stop}\n  gadget: {command: bin/run}\n"
 )
 
 // library holds packed versions of the sample snap, and their trees by hash.

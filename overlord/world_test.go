@@ -130,6 +130,9 @@ func (m *machine) sound() {
 	}
 	m.missing(filepath.Join(m.dirs.Units(), "multi-user.target.wants", gate))
 	m.missing(m.dirs.SwitchMark("demo"))
+	if left, err := wrappers.StopReasons(m.dirs); len(left) > 0 || err != nil {
+		m.errorf("still told why they are stopped: %v %v", left, err)
+	}
 	rec := m.record()
 	if rec == nil {
 		m.absent()
@@ -180,6 +183,14 @@ func (m *machine) soundServices(rec *snapstate.Record) {
 		m.t.Fatal(err)
 	}
 	info.Revision = rec.Current
+	conf, err := m.o.Configuration("system", nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	bound := "TimeoutStopSec=30s\n"
+	if conf["refresh"] != nil {
+		bound = "TimeoutStopSec=4s\n"
+	}
 	for _, a := range []string{"svc", "keeper", "extra", "web"} {
 		unit := "snap.demo." + a + ".service"
 		st := m.status(unit)
@@ -205,6 +216,9 @@ func (m *machine) soundServices(rec *snapstate.Record) {
 			m.errorf("%s runs from %s, current is %s", unit, m.runs(st.MainPID), rec.Current)
 		case !off && m.runs(st.MainPID) == "?":
 			m.errorf("the process of %s is gone", unit)
+		}
+		if file := text(filepath.Join(m.dirs.Units(), unit)); !strings.Contains(file, bound) {
+			m.errorf("%s lacks %s:\n%s", unit, bound, file)
 		}
 		if data, err := os.ReadFile(filepath.Join(m.dirs.Units(), unit)); !strings.Contains(string(data), "X-Revision="+rec.Current.String()+"\n") {
 			m.errorf("%s is not of revision %s (%v)", unit, rec.Current, err)

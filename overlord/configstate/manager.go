@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"endured/dirs"
@@ -39,7 +40,7 @@ type Manager struct{ Config }
 // New makes a Manager and registers its task with the runner.
 func New(c Config, run *state.Runner) *Manager {
 	m := &Manager{Config: c}
-	run.AddHandler("configure-system", m.doConfigure, nil)
+	run.AddHandler("configure-system", m.doConfigure, m.undoConfigure)
 	return m
 }
 
@@ -71,7 +72,40 @@ func (m *Manager) doConfigure(ctx context.Context, t *state.Task) (state.Commit,
 		if err != nil {
 			return err
 		}
+		if err := tx.Task(t.ID()).SetUndo(p.inverse(s)); err != nil {
+			return err
+		}
 		p.apply(s)
+		return tx.Set(settingsKey, s)
+	}, nil
+}
+
+// undoConfigure returns to what was set before. The task may have been aborted
+// between its act and its commit: then that is what is set still.
+func (m *Manager) undoConfigure(ctx context.Context, t *state.Task) (state.Commit, error) {
+	var p, back Patch
+	if err := t.Get(patchKey, &p); err != nil {
+		return nil, fmt.Errorf("cannot read what was set: %w", err)
+	}
+	if err := t.Undo(&back); err != nil && !errors.Is(err, state.ErrNoState) {
+		return nil, fmt.Errorf("cannot read what was set before: %w", err)
+	}
+	if p.Bounds() {
+		s, err := read(m.State)
+		if err != nil {
+			return nil, err
+		}
+		back.apply(s)
+		if err := m.bound(ctx, s.ceiling()); err != nil {
+			return nil, err
+		}
+	}
+	return func(tx *state.Tx) error {
+		s, err := load(tx)
+		if err != nil {
+			return err
+		}
+		back.apply(s)
 		return tx.Set(settingsKey, s)
 	}, nil
 }
@@ -89,6 +123,7 @@ func (m *Manager) bound(ctx context.Context, ceiling time.Duration) error {
 	o := m.Wrap
 	o.StopTimeoutMax = func() time.Duration { return ceiling }
 	reload := false
+	var units []string
 	for _, r := range recs {
 		e := r.Rev(r.Current)
 		if !r.Active || e == nil {
@@ -98,6 +133,9 @@ func (m *Manager) bound(ctx context.Context, ceiling time.Duration) error {
 		if err != nil {
 			return err
 		}
+		for _, a := range info.Services() {
+			units = append(units, a.Unit())
+		}
 		changed, err := m.write(ctx, r, info, o)
 		reload = reload || changed
 		if err != nil {
@@ -105,12 +143,23 @@ func (m *Manager) bound(ctx context.Context, ceiling time.Duration) error {
 		}
 	}
 	if !reload {
-		return nil
+		// an earlier run may have died between writing and reloading
+		if reload, err = m.stale(ctx, units); err != nil || !reload {
+			return err
+		}
 	}
 	if err := m.Systemd.Reload(ctx); err != nil {
 		return fmt.Errorf("cannot make systemd read the new bounds: %w", err)
 	}
 	return nil
+}
+
+func (m *Manager) stale(ctx context.Context, units []string) (bool, error) {
+	if len(units) == 0 {
+		return false, nil
+	}
+	sts, err := m.Systemd.Status(ctx, units...)
+	return slices.ContainsFunc(sts, func(st systemd.UnitStatus) bool { return st.NeedDaemonReload }), err
 }
 
 func (m *Manager) write(ctx context.Context, r *snapstate.Record, info *snap.Info, o wrappers.Options) (changed bool, err error) {

@@ -175,6 +175,17 @@ func (p *Patch) apply(s Settings) {
 	maps.Copy(s, p.Set)
 }
 
+// inverse is the patch that takes p back, where s is set before it.
+func (p *Patch) inverse(s Settings) *Patch {
+	back := &Patch{Set: Settings{}, Unset: p.Keys()}
+	for key, value := range s {
+		if slices.ContainsFunc(back.Unset, func(changed string) bool { return under(key, changed) }) {
+			back.Set[key] = value
+		}
+	}
+	return back
+}
+
 // MakePatch checks values by dotted key, as JSON decodes them: null unsets, an
 // object is about the keys below.
 func MakePatch(values map[string]any) (*Patch, error) {

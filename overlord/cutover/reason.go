@@ -3,8 +3,10 @@
 package cutover
 
 import (
+	"errors"
 	"strings"
 
+	"endured/overlord/lifecycle"
 	"endured/snap"
 	"endured/wrappers"
 )
@@ -17,25 +19,43 @@ func (sw *Switch) tellWhy(c course) error {
 		if c.wish[s.App] == leave {
 			continue
 		}
-		app := either(s.App, c.target, c.other)
-		if app == nil || !sw.tellsStop(s.App) {
-			continue
-		}
-		r := wrappers.StopReason{
-			Reason: sw.intent.Plan.Event.StopReason(),
-			From:   s.From, To: revisionOf(c.target), Change: sw.task.ChangeID(),
-		}
-		if !c.forward || r.From.Unset() {
-			r.From = revisionOf(c.other)
-		}
-		if c.wish[s.App] == down {
-			r.To = 0
-		}
-		if err := wrappers.WriteStopReason(sw.m.Dirs, app.Unit(), r); err != nil {
+		if err := sw.tell(c, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// telling does what may make services of the notify class exit, with the
+// reason for that written down meanwhile.
+func (sw *Switch) telling(c course, do func() error) error {
+	for _, s := range sw.steps() {
+		if s.Action != lifecycle.Signal || !c.forward {
+			continue
+		}
+		if err := sw.tell(c, s); err != nil {
+			return err
+		}
+	}
+	return errors.Join(do(), sw.untell(c))
+}
+
+func (sw *Switch) tell(c course, s lifecycle.Step) error {
+	app := either(s.App, c.target, c.other)
+	if app == nil || !sw.tellsStop(s.App) {
+		return nil
+	}
+	r := wrappers.StopReason{
+		Reason: sw.intent.Plan.Event.StopReason(),
+		From:   s.From, To: revisionOf(c.target), Change: sw.task.ChangeID(),
+	}
+	if !c.forward || r.From.Unset() {
+		r.From = revisionOf(c.other)
+	}
+	if c.wish[s.App] == down {
+		r.To = 0
+	}
+	return wrappers.WriteStopReason(sw.m.Dirs, app.Unit(), r)
 }
 
 // tellsStop tells whether any revision of a service has commands for its stop:

@@ -153,7 +153,7 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 	if err := sw.timed("release", func() error { return sw.release(ctx, c, jobs) }); err != nil {
 		return err
 	}
-	if err := sw.timed("signals", func() error { return sw.notifies(ctx, c) }); err != nil {
+	if err := sw.timed("signals", func() error { return sw.telling(c, func() error { return sw.notifies(ctx, c) }) }); err != nil {
 		return err
 	}
 	if err := sw.observe(ctx, c); err != nil {
