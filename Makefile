@@ -34,7 +34,7 @@ unit: ## unit tests with the race detector, and tests/arch
 	$(GO) test -race ./...
 
 e2e: build stage ## the suites in tests/, on private devices (root)
-	$(GO) run ./tests/run
+	$(GO) run ./tests/run -retry 4
 
 stage: ## build/stage: what the devices get, a daemon built for crash tests
 	@rm -rf build/stage
@@ -59,7 +59,7 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
 	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
-		sed 's|@PREFIX@|$(PREFIX)|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
+		sed 's|/usr/lib/snapd/|$(PREFIX)/lib/snapd/|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	install -D -m 644 data/profile.d/snapd.sh $(DESTDIR)/etc/profile.d/snapd.sh
 
 uninstall: ## take away what install brought; refused while snaps are installed

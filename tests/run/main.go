@@ -42,6 +42,7 @@ func main() {
 type options struct {
 	list, verbose, keep bool
 	workers, repeat     int
+	retry               int
 	backend, overlay    string
 	filters             []string
 }
@@ -54,6 +55,7 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the device of a failed job running")
 	f.IntVar(&o.workers, "j", 2, "number of workers")
 	f.IntVar(&o.repeat, "repeat", 1, "run each job this often")
+	f.IntVar(&o.retry, "retry", 0, "run failed jobs once more, and call those that pass then flaky, if no more than this many failed")
 	f.StringVar(&o.backend, "backend", "device", "backend of spread.yaml whose systems are used")
 	f.StringVar(&o.overlay, "overlay", "", "tree that is copied over the root of each device (default build/stage, if it is there)")
 	f.Usage = func() {
@@ -106,17 +108,28 @@ func run(ctx context.Context, args []string) (good bool, err error) {
 	if err := r.furnish(ctx, o); err != nil {
 		return false, err
 	}
-	var group sync.WaitGroup
-	for id := range min(o.workers, len(r.jobs)) {
-		w := &worker{runner: r, id: id + 1}
-		group.Go(func() { w.work(ctx) })
+	r.run(ctx, o.workers)
+	if o.retry > 0 && ctx.Err() == nil {
+		// alone: most of what fails once does so because the machine was busy
+		r.jobs = r.report.again(o.retry)
+		r.run(ctx, 1)
 	}
-	group.Wait()
 	good = r.report.finish()
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("cannot go on: interrupted")
 	}
 	return good, nil
+}
+
+// run works through the jobs.
+func (r *runner) run(ctx context.Context, workers int) {
+	var group sync.WaitGroup
+	for range min(workers, len(r.jobs)) {
+		r.devices++
+		w := &worker{runner: r, id: r.devices}
+		group.Go(func() { w.work(ctx) })
+	}
+	group.Wait()
 }
 
 // choose returns the jobs that a filter takes, or without filters all that are not manual.

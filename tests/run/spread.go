@@ -117,6 +117,7 @@ type job struct {
 	variant string
 	env     []variable // in the order of export
 	timeout time.Duration
+	again   bool // it has failed before
 }
 
 func readYAML(path string, into any) error {

@@ -24,6 +24,8 @@ type runner struct {
 	verbose bool
 	report  *report
 
+	devices int // workers so far, each of which names its devices
+
 	mu   sync.Mutex
 	jobs []*job
 }
