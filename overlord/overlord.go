@@ -115,7 +115,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 		return err
 	}
 	if err := o.cutover.WatchAbandoned(); err != nil {
-		return err
+		o.config.Log.Error("cannot watch what was given up on", "err", err)
 	}
 	if err := o.snaps.CleanSpool(); err != nil {
 		o.config.Log.Warn("cannot clean up old uploads", "err", err)
