@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"context"
 	"os"
 	"path/filepath"
@@ -204,5 +205,27 @@ func TestLastLines(t *testing.T) {
 		if got := string(lastLines([]byte(c.in), 2)); got != c.want {
 			t.Errorf("last two lines of %q: %q", c.in, got)
 		}
+	}
+}
+
+func TestAgain(t *testing.T) {
+	r := &report{}
+	a, b := &job{name: "a"}, &job{name: "b"}
+	r.failed(a, 0, "", "", errors.New("busy"))
+	r.failed(b, 0, "", "", errors.New("wrong"))
+	if got := r.again(1); got != nil {
+		t.Errorf("two failures are run again where at most one is: %v", got)
+	}
+	jobs := r.again(2)
+	if len(jobs) != 2 || !jobs[0].again {
+		t.Fatalf("got %v", jobs)
+	}
+	r.passed(jobs[0], 0, "")
+	r.failed(jobs[1], 0, "", "", errors.New("wrong"))
+	if r.finish() {
+		t.Error("what failed twice is no success")
+	}
+	if len(r.flaky) != 1 || r.flaky[0] != "a" || len(r.lost) != 1 || r.lost[0].name != "b" {
+		t.Errorf("flaky %v, lost %v", r.flaky, r.lost)
 	}
 }
