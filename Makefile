@@ -61,10 +61,12 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 		sed 's|/usr/lib/snapd/|$(PREFIX)/lib/snapd/|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	install -D -m 644 data/profile.d/snapd.sh $(DESTDIR)/etc/profile.d/snapd.sh
+	install -D -m 644 data/dbus-1/snapd.system-services.conf $(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 
 uninstall: ## take away what install brought; refused while snaps are installed
 	@DESTDIR='$(DESTDIR)' tests/lib/may-uninstall
-	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh
+	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh \
+		$(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service
 	-rmdir $(DESTDIR)$(PREFIX)/lib/snapd

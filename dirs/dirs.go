@@ -84,6 +84,14 @@ func (d Dirs) Snapshots() string { return d.join("var/lib/snapd/snapshots") }
 // Units is where unit files are written.
 func (d Dirs) Units() string { return d.join("etc/systemd/system") }
 
+// BusServices is where the system bus looks for what snaps offer to start.
+func (d Dirs) BusServices() string { return d.join("var/lib/snapd/dbus-1/system-services") }
+
+// BusPolicy says which names one snap may own on the system bus.
+func (d Dirs) BusPolicy(name string) string {
+	return d.join("etc/dbus-1/system.d", "snap."+name+".conf")
+}
+
 // RunUnits is where drop-ins that must not outlive this boot are written.
 func (d Dirs) RunUnits() string { return d.join("run/systemd/system") }
 

@@ -68,9 +68,11 @@ type App struct {
 	RestartDelay     time.Duration
 	RestartCondition string // "", "never", "on-success", …, "always"; "" is on-failure
 	SuccessExit      []int
-	InstallMode      string // "", "enable", "disable"
-	BusName          string // of bus-name, else that of the last slot in activates-on
-	ActivatesOn      []string
+	InstallMode      string   // "", "enable", "disable"
+	BusName          string   // of bus-name, else that of the last slot in activates-on
+	ActivatesOn      []string // names of slots
+	ActivationNames  []string // the D-Bus names of those slots, in their order
+	BusNames         []string // what a service may own on the system bus, sorted
 	Timer            string
 	Before, After    []string  // names of apps of the same snap
 	Sockets          []*Socket // sorted by name

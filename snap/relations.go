@@ -91,7 +91,7 @@ func (d *draft) findCycle() []string {
 
 // checkActivation checks activates-on: and what D-Bus services need.
 func (d *draft) checkActivation() {
-	by := map[string]string{}
+	by, byName := map[string]string{}, map[string]string{}
 	for _, a := range d.apps {
 		key := join(a.path, "activates-on")
 		bus := "system"
@@ -111,8 +111,12 @@ func (d *draft) checkActivation() {
 				d.bad(join(join("slots", name), "name"), "%s is not a D-Bus name such as org.example.Daemon", quote(slot.busName))
 			case by[name] != "":
 				d.bad(key, "the slot %s activates %s already", quote(name), quote(by[name]))
+			case byName[slot.busName] != "":
+				d.bad(key, "the name %s activates %s already", quote(slot.busName), quote(byName[slot.busName]))
 			default:
 				by[name] = a.Name
+				byName[slot.busName] = a.Name
+				a.ActivationNames = append(a.ActivationNames, slot.busName)
 				if a.Daemon == "dbus" && !slices.Contains(a.set, "bus-name") {
 					a.BusName = slot.busName
 				}
@@ -121,5 +125,33 @@ func (d *draft) checkActivation() {
 		if a.Daemon == "dbus" && a.BusName == "" && len(a.ActivatesOn) == 0 {
 			d.bad(join(a.path, "bus-name"), "is missing; \"daemon: dbus\" needs it, or activates-on")
 		}
+		d.findBusNames(a)
 	}
+}
+
+// findBusNames lists what a service may own on the system bus: its bus-name,
+// and the names of its slots.
+func (d *draft) findBusNames(a *appDraft) {
+	if !a.IsService() || a.scope == "user" {
+		return
+	}
+	if a.Daemon == "dbus" && a.BusName != "" {
+		a.BusNames = append(a.BusNames, a.BusName)
+	}
+	for _, name := range slices.Concat(a.Slots, a.ActivatesOn) {
+		slot := d.slots[name]
+		if slot == nil || slot.name != "dbus" || slot.bus != "system" {
+			continue
+		}
+		if len(slot.busName) > 255 || !busNamePattern.MatchString(slot.busName) {
+			key := join(join("slots", name), "name")
+			if !d.complained(key) {
+				d.bad(key, "%s is not a D-Bus name such as org.example.Daemon", quote(slot.busName))
+			}
+			continue
+		}
+		a.BusNames = append(a.BusNames, slot.busName)
+	}
+	slices.Sort(a.BusNames)
+	a.BusNames = slices.Compact(a.BusNames)
 }

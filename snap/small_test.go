@@ -83,8 +83,7 @@ func TestSupported(t *testing.T) {
 		"system-usernames: {a: shared}":   "system-usernames: system users for snaps are not supported yet",
 		"components: {a: {type: x}}":      "components: components are not supported yet",
 		"assumes: [snapd2.61]":            `assumes: "snapd2.61" is not available; there is app-refresh-mode, command-chain, common-data-dir or snap-env, and snapd up to 2.57`,
-		"apps: {a: {command: x, daemon: simple, daemon-scope: user}}":                                                       "apps.a.daemon-scope: services of users are not supported yet",
-		"slots: {s: {interface: dbus, bus: system, name: org.a}}\napps: {a: {command: x, daemon: dbus, activates-on: [s]}}": "apps.a.activates-on: activation by D-Bus is not supported yet",
+		"apps: {a: {command: x, daemon: simple, daemon-scope: user}}": "apps.a.daemon-scope: services of users are not supported yet",
 	} {
 		i, err := Parse([]byte(head + bad))
 		if err != nil {

@@ -40,9 +40,6 @@ func (d *draft) findNeeds() {
 		if a.scope == "user" {
 			d.need(join(a.path, "daemon-scope"), "services of users are not supported yet")
 		}
-		if len(a.ActivatesOn) > 0 {
-			d.need(join(a.path, "activates-on"), "activation by D-Bus is not supported yet")
-		}
 	}
 }
 

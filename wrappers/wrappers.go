@@ -72,8 +72,10 @@ type Set struct {
 	Timers map[string]string
 	// Enable holds, by app name, the units to enable so that the service is
 	// started when it should be: its activators if it has any, else itself.
+	// It is empty for what only D-Bus starts.
 	Enable map[string][]string
-	// Files are the unit files and the tmpfiles.d entry, sorted by path.
+	// Files are the unit files, those for the system bus (see BusFile) and the
+	// tmpfiles.d entry, sorted by path.
 	Files []File
 	// Links are made once the sockets listen, and removed with the snap.
 	Links []Link
@@ -81,7 +83,7 @@ type Set struct {
 
 // Units returns the units of a revision. It reads nothing but its arguments
 // and gives the same answer for the same ones. It fails for what cannot be
-// expressed: activation by D-Bus, a control character in a value.
+// expressed, such as a control character in a value.
 func Units(info *snap.Info, o Options) (Set, error) {
 	s := Set{
 		Snap: info.Name, Revision: info.Revision,
@@ -95,6 +97,13 @@ func Units(info *snap.Info, o Options) (Set, error) {
 			return Set{}, fmt.Errorf("cannot generate the units of %q: %w", info.Name+"."+app.Name, err)
 		}
 	}
+	policy, err := busPolicy(info)
+	if err != nil {
+		return Set{}, fmt.Errorf("cannot generate the D-Bus policy of %q: %w", info.Name, err)
+	}
+	if policy != nil {
+		s.Files = append(s.Files, *policy)
+	}
 	if len(s.Services) > 0 && ownMounts(info) {
 		s.Files = append(s.Files, tmpfiles(info.Name))
 	}
@@ -103,9 +112,6 @@ func Units(info *snap.Info, o Options) (Set, error) {
 }
 
 func (s *Set) addService(app *snap.App, o Options) error {
-	if len(app.ActivatesOn) > 0 {
-		return fmt.Errorf("activation by D-Bus (activates-on) is not supported yet")
-	}
 	data, err := serviceUnit(app, o)
 	if err != nil {
 		return err
@@ -132,6 +138,11 @@ func (s *Set) addService(app *snap.App, o Options) error {
 		s.Timers[app.Name] = app.TimerUnit()
 		s.addUnit(app.TimerUnit(), data)
 	}
+	bus, err := busServices(app)
+	if err != nil {
+		return err
+	}
+	s.Files = append(s.Files, bus...)
 	if app.Activated() {
 		s.Enable[app.Name] = s.Activators(app.Name)
 	}

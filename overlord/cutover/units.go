@@ -37,11 +37,16 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(slices.Concat(changed, removed), wrappers.BusFile) {
+		if err := sw.m.reloadBus(ctx); err != nil {
+			return nil, err
+		}
+	}
 	enabled, err := sw.enablement(ctx, c, set)
 	if err != nil {
 		return nil, err
 	}
-	reload := len(changed) > 0 || pinned || removed || enabled
+	reload := len(changed) > 0 || pinned || len(removed) > 0 || enabled
 	if !reload {
 		// an earlier run may have died between writing and reloading
 		if reload, err = sw.stale(ctx, c); err != nil {
@@ -59,11 +64,28 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	return changedActivators(set, changed), nil
 }
 
+// reloadBus makes the system bus read what it is configured by. It notices most
+// changes by itself, but only after a while, and a new directory never.
+func (m *Manager) reloadBus(ctx context.Context) error {
+	const bus = "dbus.service" // also another implementation's
+	sts, err := m.Systemd.Status(ctx, bus)
+	if err != nil || sts[0].ActiveState != "active" {
+		return err
+	}
+	if err := m.Systemd.Run(ctx, "reload", bus, "replace"); err != nil {
+		return fmt.Errorf("cannot make the system bus read its configuration: %w", err)
+	}
+	return nil
+}
+
 func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
 	if c.target == nil {
 		return wrappers.Set{}, nil, nil
 	}
 	set, err := wrappers.Units(c.target, sw.m.Wrap)
+	if err == nil && c.forward { // the way back is never barred
+		err = wrappers.CheckBusNames(c.target, sw.m.Wrap)
+	}
 	if err != nil {
 		return set, nil, err
 	}
@@ -171,30 +193,31 @@ func allServices(infos ...*snap.Info) []string {
 	return out
 }
 
-// removeUnits removes the files of units that the target lacks. Their services
-// have been stopped.
-func (sw *Switch) removeUnits(c course, target wrappers.Set) (bool, error) {
+// removeUnits removes the files of units that the target lacks, and returns
+// their paths. Their services have been stopped.
+func (sw *Switch) removeUnits(c course, target wrappers.Set) (removed []string, err error) {
 	if c.other == nil {
-		return false, nil
+		return nil, nil
 	}
 	set, err := wrappers.Units(c.other, sw.m.Wrap)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	keep := map[string]bool{}
 	for _, f := range target.Files {
 		keep[f.Path] = true
 	}
-	removed := false
 	for _, f := range set.Files {
 		if keep[f.Path] {
 			continue
 		}
 		err := os.Remove(sw.m.Dirs.Under(f.Path))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("cannot remove %s: %w", f.Path, err)
+			return nil, fmt.Errorf("cannot remove %s: %w", f.Path, err)
 		}
-		removed = removed || err == nil
+		if err == nil {
+			removed = append(removed, f.Path)
+		}
 	}
 	return removed, nil
 }

@@ -14,6 +14,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/wrappers"
 )
 
 // Errors of installing that clients know by kind.
@@ -180,6 +181,9 @@ func (m *Manager) judge(f *snap.File, o InstallOptions) (*snap.Info, error) {
 		return nil, err
 	}
 	if err := f.CheckCommands(); err != nil {
+		return nil, err
+	}
+	if err := wrappers.CheckBusNames(info, wrappers.Options{Dirs: m.Dirs}); err != nil {
 		return nil, err
 	}
 	if !info.RunsOn(snap.HostArch()) {

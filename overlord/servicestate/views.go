@@ -109,6 +109,10 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 		v.Enabled = v.Enabled || enabled
 		v.Activators = append(v.Activators, Activator{Name: s.Name, Type: "socket", Enabled: enabled, Active: act.ActiveState == "active"})
 	}
+	for _, name := range a.ActivationNames {
+		v.Enabled = v.Enabled || len(units) == 1
+		v.Activators = append(v.Activators, Activator{Name: name, Type: "dbus", Enabled: true, Active: true})
+	}
 	if a.Timer != "" {
 		act := sts[len(sts)-1]
 		enabled := act.UnitFileState == "enabled"

@@ -65,6 +65,9 @@ func (m *Manager) observeService(ctx context.Context, rec *Record, a *snap.App) 
 			svc.Enabled = true
 		}
 	}
+	if len(a.ActivatesOn) > 0 && len(units) == 1 {
+		svc.Enabled = true // there is nothing to enable: the bus always starts it
+	}
 	if !svc.Running {
 		return svc, nil
 	}
