@@ -93,6 +93,13 @@ func (m *Manager) Settle(ctx context.Context, unit string, allowWaiting bool) (U
 	}
 }
 
+// AtWork tells whether the one process of a oneshot runs. To systemd the unit is
+// starting until that ends, but nothing of its start is left to be done, unless
+// it has more than one ExecStart= or an ExecStartPost=.
+func (st *UnitStatus) AtWork() bool {
+	return st.Type == "oneshot" && st.ActiveState == "activating" && st.SubState == "start" && st.MainPID != 0
+}
+
 func (st *UnitStatus) settled(allowWaiting bool) bool {
 	if st.JobID != 0 && (!allowWaiting || st.JobState != "waiting") {
 		return false

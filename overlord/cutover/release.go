@@ -95,13 +95,21 @@ func (sw *Switch) queue(ctx context.Context, c course, jobs map[string]*systemd.
 	return nil
 }
 
-// started waits for one start job. A cancelled one is the operator's stop.
+// started waits for one start job. A cancelled one is the operator's stop. That
+// of a oneshot lasts as long as its work, and is waited for a while: what fails
+// at once fails the switch.
 func (sw *Switch) started(ctx context.Context, c course, a *snap.App, job *systemd.Job) error {
 	if job == nil {
 		return nil
 	}
-	result, err := job.Wait(ctx)
-	if err != nil {
+	wctx, stop := ctx, func() {}
+	if a.Daemon == "oneshot" {
+		wctx, stop = context.WithTimeout(ctx, sw.m.Budget/4)
+	}
+	result, err := job.Wait(wctx)
+	late := wctx.Err() != nil && ctx.Err() == nil
+	stop()
+	if err != nil && !late {
 		return fmt.Errorf("cannot wait for %s: %w", a.Unit(), err)
 	}
 	sts, err := sw.m.Systemd.Status(ctx, a.Unit())
@@ -109,6 +117,15 @@ func (sw *Switch) started(ctx context.Context, c course, a *snap.App, job *syste
 		return err
 	}
 	st := sts[0]
+	switch {
+	case late && st.AtWork():
+		sw.task.Log("%s is at work; its end is not waited for", a.Unit())
+		return nil
+	case late:
+		if result, err = job.Wait(ctx); err != nil {
+			return fmt.Errorf("cannot wait for %s: %w", a.Unit(), err)
+		}
+	}
 	switch result {
 	case "done", "skipped":
 		if !snapstate.UnitRuns(st) && sw.gate.breached() > 0 && a.Daemon != "oneshot" {

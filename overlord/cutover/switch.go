@@ -297,6 +297,13 @@ func (sw *Switch) goes(c course) map[string]bool {
 }
 
 func (sw *Switch) settleUnit(ctx context.Context, unit string, restarted bool) error {
+	sts, err := sw.m.Systemd.Status(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if sts[0].AtWork() {
+		return nil
+	}
 	if restarted {
 		patience, stop := context.WithTimeout(ctx, sw.m.Budget/4)
 		_, err := sw.m.Systemd.Settle(patience, unit, true)

@@ -24,7 +24,7 @@ func (m *Manager) settle(ctx context.Context, s *snapstate.Setup) error {
 	sctx, stop := context.WithTimeout(ctx, settleLimit)
 	defer stop()
 	for _, a := range from.Services() {
-		_, err := m.Systemd.WaitUnit(sctx, a.Unit(), func(st systemd.UnitStatus) bool { return st.JobID == 0 })
+		_, err := m.Systemd.WaitUnit(sctx, a.Unit(), func(st systemd.UnitStatus) bool { return st.JobID == 0 || st.AtWork() })
 		if err != nil && sctx.Err() == nil {
 			return err
 		}
