@@ -60,6 +60,7 @@ func (sw *Switch) release(ctx context.Context, c course, jobs map[string]*system
 			return err
 		}
 	}
+	sw.swift(c)
 	if err := sw.gate.release(ctx); err != nil {
 		return err
 	}
