@@ -221,6 +221,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		{"swift moves", func() error { sw.swift(c); return nil }},
 		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
 		{"data", func() error { return sw.data(ctx, c, afresh) }},
+		// the pre-refresh hook comes before the gate, as a task; the post-refresh hook here, after current
 		{"current", func() error { return sw.current(c) }},
 		{"activators", func() error { return sw.activators(ctx, c, changed) }},
 	}
