@@ -53,7 +53,7 @@ func BenchmarkFirst100MiB(b *testing.B) {
 		if err := f.c.prepare(context.Background()); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := f.c.pass(context.Background(), true); err != nil {
+		if _, err := f.c.pass(context.Background(), true, false); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -69,6 +69,9 @@ func (p *pass) regular(f *frame, name string) error {
 	if err := p.dress(fdAttrs(fd), fdAttrs(to), to, &st); err != nil {
 		return err
 	}
+	if err := p.owe(to); err != nil {
+		return err
+	}
 	if err := p.setTarget(e, dstDir, name, &st); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestHostileSource(t *testing.T) {
 	copies := 0
 	for until := time.Now().Add(time.Second); time.Now().Before(until); copies++ {
 		must(t, f.c.prepare(context.Background()))
-		_, err := f.c.pass(context.Background(), true)
+		_, err := f.c.pass(context.Background(), true, false)
 		must(t, err)
 		if _, err := f.c.Differences(context.Background()); err != nil && !errors.Is(err, errRaced) {
 			t.Fatal(err)
@@ -152,7 +152,7 @@ func TestVanishingFiles(t *testing.T) {
 	})
 	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
 		must(t, f.c.prepare(context.Background()))
-		_, err := f.c.pass(context.Background(), true)
+		_, err := f.c.pass(context.Background(), true, false)
 		must(t, err)
 		f.differences()
 	}

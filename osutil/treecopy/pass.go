@@ -77,6 +77,8 @@ type pass struct {
 	c        *Copier
 	ctx      context.Context
 	first    bool // entries are stamped to be believed by the next pass
+	durable  bool // what it writes is on stable storage when it ends
+	owed     debt
 	gen      int
 	src, dst *descent
 	frames   []*frame
@@ -91,8 +93,8 @@ type pass struct {
 	done      int64
 }
 
-func newPass(ctx context.Context, c *Copier, first bool) (*pass, error) {
-	p := &pass{c: c, ctx: ctx, first: first, links: make(map[fileID]other), buf: make([]byte, 256<<10)}
+func newPass(ctx context.Context, c *Copier, first, durable bool) (*pass, error) {
+	p := &pass{c: c, ctx: ctx, first: first, durable: durable, links: make(map[fileID]other), buf: make([]byte, 256<<10)}
 	fd, err := openRoot(c.src)
 	if err != nil {
 		return nil, err
@@ -134,6 +136,7 @@ func (c *Copier) openTree() (int, error) {
 }
 
 func (p *pass) close() {
+	p.owed.forgive()
 	p.src.close()
 	p.dst.close()
 }
@@ -162,7 +165,18 @@ func (p *pass) run() error {
 	if p.first {
 		p.c.opts.Progress(p.c.total.Bytes, p.c.total.Bytes)
 	}
+	if err := p.owed.pay(p.c.Temporary()); err != nil {
+		return fmt.Errorf("it cannot be made durable: %w", err)
+	}
 	return nil
+}
+
+// owe has a file or directory of the copy made durable before the pass ends.
+func (p *pass) owe(fd int) error {
+	if !p.durable {
+		return nil
+	}
+	return p.owed.owe(fd)
 }
 
 // visit brings one name of the current directory up to date.
@@ -405,6 +419,9 @@ func (p *pass) leave(f *frame) error {
 			return err
 		}
 		if err := p.dress(fdAttrs(from), fdAttrs(to), to, &f.st); err != nil {
+			return err
+		}
+		if err := p.owe(to); err != nil {
 			return err
 		}
 	}

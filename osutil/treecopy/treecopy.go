@@ -176,7 +176,7 @@ func (c *Copier) first(ctx context.Context) error {
 	}
 	for n := 1; ; n++ {
 		begin := time.Now()
-		p, err := c.pass(ctx, true)
+		p, err := c.pass(ctx, true, false)
 		if err != nil {
 			return err
 		}
@@ -224,17 +224,31 @@ func (c *Copier) prepare(ctx context.Context) error {
 	return nil
 }
 
+// Again is a shorter First for a source that is still in use: it copies what
+// has changed since, so that Differences has even less to do.
+func (c *Copier) Again(ctx context.Context) (Stats, error) {
+	if c.seen == nil {
+		return Stats{}, c.First(ctx)
+	}
+	p, err := c.pass(ctx, true, true)
+	if err != nil {
+		return Stats{}, err
+	}
+	return p.stats, nil
+}
+
 // Differences brings the copy up to date: what changed since First is copied
-// again, what vanished is removed. Nothing is synced to disk; see Sync. If
-// First did not run to its end in this process, everything is copied: call it
-// again before the source is stopped. It may be called repeatedly.
+// again, what vanished is removed. What it wrote is on stable storage when it
+// returns: with what First made durable that is the whole copy. If First did
+// not run to its end in this process, everything is copied: call it again
+// before the source is stopped. It may be called repeatedly.
 func (c *Copier) Differences(ctx context.Context) (Stats, error) {
 	if c.seen == nil {
 		if err := c.prepare(ctx); err != nil {
 			return Stats{}, err
 		}
 	}
-	p, err := c.pass(ctx, false)
+	p, err := c.pass(ctx, false, true)
 	if err != nil {
 		return Stats{}, err
 	}
@@ -242,8 +256,8 @@ func (c *Copier) Differences(ctx context.Context) (Stats, error) {
 }
 
 // pass runs one pass; after a failure the copy counts as unknown.
-func (c *Copier) pass(ctx context.Context, first bool) (*pass, error) {
-	p, err := newPass(ctx, c, first)
+func (c *Copier) pass(ctx context.Context, first, durable bool) (*pass, error) {
+	p, err := newPass(ctx, c, first, durable)
 	if err != nil {
 		c.seen = nil
 		return nil, c.wrap(err)
@@ -273,9 +287,10 @@ func (c *Copier) wrap(err error) error {
 	return fmt.Errorf("cannot copy data of %s: %w", c.src, err)
 }
 
-// Complete renames the copy to its place, in one step. If something other than
-// an empty directory is there, the error wraps fs.ErrExist; if there is no
-// copy, fs.ErrNotExist.
+// Complete renames the copy to its place, in one step: what is found there
+// after a loss of power is complete, and holds all that was made durable in it
+// since. If something other than an empty directory is there, the error wraps
+// fs.ErrExist; if there is no copy, fs.ErrNotExist.
 func (c *Copier) Complete(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("cannot complete the copy %s: %w", c.dst, err)
@@ -284,6 +299,9 @@ func (c *Copier) Complete(ctx context.Context) error {
 	fd, err := openRoot(tmp)
 	if err == nil {
 		err = unix.Renameat(fd, treeName, unix.AT_FDCWD, c.dst)
+		if err == nil && !ordered(fd) {
+			err = errors.Join(unix.Fsync(fd), osutil.SyncDirEntry(c.dst))
+		}
 		unix.Close(fd)
 	}
 	if err == unix.ENOTEMPTY || err == unix.ENOTDIR {

@@ -143,10 +143,9 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 	}
 	return &Switch{
 		m: m, task: t, setup: s, intent: i, from: from, to: to, others: others, record: rec,
-		rebooted: i.BootID != m.BootID,
-		gate:     m.newGate(s.Snap),
-		seen:     map[string]*Outcome{},
-		late:     map[string]lifecycle.Step{},
+		gate: m.newGate(s.Snap),
+		seen: map[string]*Outcome{},
+		late: map[string]lifecycle.Step{},
 	}, nil
 }
 
@@ -218,7 +217,6 @@ type Switch struct {
 	from, to *snap.Info // nil is none
 	others   map[snap.Revision]*snap.Info
 	record   *snapstate.Record // as it was before
-	rebooted bool              // since the plan was made
 	gate     *gate
 	seen     map[string]*Outcome       // by app
 	late     map[string]lifecycle.Step // by app, see strays

@@ -198,9 +198,6 @@ func (sw *Switch) budget(c course) time.Duration {
 // held is what happens while no start can pass. It returns the start jobs that
 // wait for the release, by app.
 func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, error) {
-	// the boot link stands until the copy is durable: after a loss of power
-	// before that, what looks like a copy may be full of holes
-	afresh := sw.rebooted && sw.gate.linked()
 	jobs := map[string]*systemd.Job{}
 	var changed []string
 	steps := []struct {
@@ -220,7 +217,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		{"gate check", func() error { return sw.gate.check(ctx) }},
 		{"swift moves", func() error { sw.swift(c); return nil }},
 		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
-		{"data", func() error { return sw.data(ctx, c, afresh) }},
+		{"data", func() error { return sw.data(ctx, c) }},
 		// the pre-refresh hook comes before the gate, as a task; the post-refresh hook here, after current
 		{"current", func() error { return sw.current(c) }},
 		{"activators", func() error { return sw.activators(ctx, c, changed) }},
@@ -236,7 +233,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 // data brings the differences of the data over. The seal's place is before it.
 // On the way back the copy is no copy any more: should a crash have the way
 // forward begin again, it must not miss what the old revision writes from now on.
-func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
+func (sw *Switch) data(ctx context.Context, c course) error {
 	if sw.gate.breached() > 0 {
 		if err := sw.gate.check(ctx); err != nil {
 			return err
@@ -250,7 +247,7 @@ func (sw *Switch) data(ctx context.Context, c course, afresh bool) error {
 	if !c.forward {
 		return sw.m.Snaps.TakeBackCopy(ctx, sw.task.ChangeID(), sw.setup)
 	}
-	return sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup, afresh)
+	return sw.m.Snaps.FinishCopy(ctx, sw.task.ChangeID(), sw.setup)
 }
 
 // timed does a step and notes how long it took.

@@ -70,15 +70,19 @@ func (m *Manager) firstCopy(ctx context.Context, t *state.Task, s *Setup) error 
 	return nil
 }
 
-// ResumeCopy makes the first copy again where the daemon that made it is gone:
-// FinishCopy would have all of it to do while the services stand still. It is
-// called before the switch begins.
+// ResumeCopy leaves FinishCopy, which holds the services up, as little to do as
+// can be: it copies what has changed since the first copy, or makes that again
+// where the daemon that made it is gone. It is called before the switch begins.
 func (m *Manager) ResumeCopy(ctx context.Context, t *state.Task, s *Setup) error {
 	m.mu.Lock()
-	have := m.copies[t.ChangeID()+"/"+s.Snap] != nil
+	have := m.copies[t.ChangeID()+"/"+s.Snap]
 	m.mu.Unlock()
 	copied, err := m.copied(s)
-	if err != nil || have || !copied {
+	if err != nil || !copied {
+		return err
+	}
+	if have != nil {
+		_, err := have.Again(ctx)
 		return err
 	}
 	if _, err := os.Lstat(m.Dirs.Data(s.Snap, s.To)); err == nil {
@@ -157,35 +161,23 @@ func (m *Manager) setAside(s *Setup) error {
 
 // FinishCopy brings the new revision's data up to the old one's last write and
 // puts it in its place. It is called inside the switch, when nothing of the old
-// revision writes any more. It may be called again; afresh discards what an
-// earlier call made, as must be after a loss of power.
-func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afresh bool) error {
-	if err := m.makeHome(ctx, change, s, afresh); err != nil {
+// revision writes any more. A directory that is there is complete, also after a
+// loss of power: then there is nothing to do.
+func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup) error {
+	if err := m.makeHome(ctx, s); err != nil {
 		return err
 	}
 	if copied, err := m.copied(s); err != nil || !copied {
 		return err
 	}
+	if _, err := os.Lstat(m.Dirs.Data(s.Snap, s.To)); err == nil {
+		return nil
+	}
 	m.mu.Lock()
 	c := m.copies[change+"/"+s.Snap]
 	m.mu.Unlock()
-	data := m.Dirs.Data(s.Snap, s.To)
-	if _, err := os.Lstat(data); err == nil {
-		if !afresh {
-			return nil
-		}
-		if err := treecopy.Remove(ctx, data); err != nil {
-			return fmt.Errorf("cannot remove an unfinished copy: %w", err)
-		}
-		c = nil
-	}
 	if c == nil {
 		c = m.newCopier(s, nil)
-		if afresh {
-			if err := c.Abandon(); err != nil {
-				return err
-			}
-		}
 	}
 	if _, err := c.Differences(ctx); err != nil {
 		return err
@@ -193,7 +185,8 @@ func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup, afres
 	return c.Complete(ctx)
 }
 
-// SyncCopy makes the copy durable. It is called after the switch has released.
+// SyncCopy brings the name of the copy to the disk before the boot link goes. It
+// is called after the switch has released: it can take seconds.
 func (m *Manager) SyncCopy(ctx context.Context, change string, s *Setup) error {
 	m.mu.Lock()
 	c := m.copies[change+"/"+s.Snap]

@@ -60,16 +60,10 @@ func (m *Manager) ownsHome(change string, s *Setup) (bool, error) {
 }
 
 // makeHome makes what the services of the revision that comes find as theirs.
-// afresh is as for FinishCopy.
-func (m *Manager) makeHome(ctx context.Context, change string, s *Setup, afresh bool) error {
+func (m *Manager) makeHome(ctx context.Context, s *Setup) error {
 	_, to, _, err := m.Sides(s)
 	if err != nil || to == nil || len(to.Services()) == 0 {
 		return err
-	}
-	if afresh {
-		if err := m.dropHome(ctx, change, s); err != nil {
-			return err
-		}
 	}
 	if err := os.MkdirAll(m.root().Home, 0o700); err != nil {
 		return fmt.Errorf("cannot make root's home directory: %w", err)

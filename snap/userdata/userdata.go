@@ -54,7 +54,7 @@ func (e *CopyError) Unwrap() error { return e.Err }
 // wait for it, until ctx ends. A failure to copy is a *CopyError.
 func (u User) Make(ctx context.Context, snapName string, rev snap.Revision) error {
 	return u.in(snapName, func(d *dir) error {
-		if err := d.make(ctx, rev, d.source, true); err != nil {
+		if err := d.make(ctx, rev, d.source); err != nil {
 			return err
 		}
 		return d.link(rev.String(), "current")
@@ -62,8 +62,7 @@ func (u User) Make(ctx context.Context, snapName string, rev snap.Revision) erro
 }
 
 // MakeFrom is Make for who knows the revision to copy from, if there is a
-// directory of it, and leaves the link alone. The copy is not yet safe from a
-// loss of power.
+// directory of it, and leaves the link alone.
 func (u User) MakeFrom(ctx context.Context, snapName string, rev, from snap.Revision) error {
 	return u.in(snapName, func(d *dir) error {
 		source := func(snap.Revision) (snap.Revision, error) {
@@ -72,7 +71,7 @@ func (u User) MakeFrom(ctx context.Context, snapName string, rev, from snap.Revi
 			}
 			return 0, nil
 		}
-		return d.make(ctx, rev, source, false)
+		return d.make(ctx, rev, source)
 	})
 }
 
@@ -116,8 +115,8 @@ func (u User) open(snapName string) (*dir, error) {
 
 // make makes what a revision needs. source tells where the data for a new one
 // comes from, 0 for nowhere.
-func (d *dir) make(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error), sync bool) error {
-	if err := d.revision(ctx, rev, source, sync); err != nil {
+func (d *dir) make(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error)) error {
+	if err := d.revision(ctx, rev, source); err != nil {
 		return err
 	}
 	for _, name := range []string{rev.String(), "common"} {
@@ -135,7 +134,7 @@ func (d *dir) make(ctx context.Context, rev snap.Revision, source func(snap.Revi
 func (d *dir) at(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name) }
 
 // revision makes the directory of a revision if there is none.
-func (d *dir) revision(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error), sync bool) error {
+func (d *dir) revision(ctx context.Context, rev snap.Revision, source func(snap.Revision) (snap.Revision, error)) error {
 	if d.has(rev.String()) {
 		return nil
 	}
@@ -151,7 +150,7 @@ func (d *dir) revision(ctx context.Context, rev snap.Revision, source func(snap.
 	if err != nil || from.Unset() {
 		return err
 	}
-	if err := d.copy(ctx, from, rev, sync); err != nil {
+	if err := d.copy(ctx, from, rev); err != nil {
 		return &CopyError{d.snap, from, rev, d.shown(err)}
 	}
 	return nil
@@ -179,13 +178,9 @@ func (d *dir) shown(err error) error {
 	return &renamed{strings.ReplaceAll(err.Error(), d.at(""), where), err}
 }
 
-func (d *dir) copy(ctx context.Context, from, to snap.Revision, sync bool) error {
+func (d *dir) copy(ctx context.Context, from, to snap.Revision) error {
 	c := treecopy.New(d.at(from.String()), d.at(to.String()), treecopy.Options{})
-	stats, err := c.Differences(ctx) // from nothing: all of it
-	if err == nil && sync && stats.Bytes > 0 {
-		// a directory that is there is believed, also after a loss of power
-		err = c.Sync(ctx)
-	}
+	_, err := c.Differences(ctx) // from nothing: all of it
 	if err == nil {
 		err = c.Complete(ctx)
 	}
