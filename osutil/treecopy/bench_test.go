@@ -50,7 +50,7 @@ func BenchmarkFirst100MiB(b *testing.B) {
 	f := benchTree(b, 1600, 64<<10)
 	f.age()
 	for b.Loop() {
-		if err := f.c.prepare(context.Background()); err != nil {
+		if err := f.c.prepare(context.Background(), 0); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := f.c.pass(context.Background(), true, false); err != nil {

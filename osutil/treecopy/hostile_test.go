@@ -70,7 +70,7 @@ func TestHostileSource(t *testing.T) {
 		swap(f.path("other"), f.path("pipe")))
 	copies := 0
 	for until := time.Now().Add(time.Second); time.Now().Before(until); copies++ {
-		must(t, f.c.prepare(context.Background()))
+		must(t, f.c.prepare(context.Background(), 0))
 		_, err := f.c.pass(context.Background(), true, false)
 		must(t, err)
 		if _, err := f.c.Differences(context.Background()); err != nil && !errors.Is(err, errRaced) {
@@ -151,7 +151,7 @@ func TestVanishingFiles(t *testing.T) {
 		os.RemoveAll(f.path("comes"))
 	})
 	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
-		must(t, f.c.prepare(context.Background()))
+		must(t, f.c.prepare(context.Background(), 0))
 		_, err := f.c.pass(context.Background(), true, false)
 		must(t, err)
 		f.differences()

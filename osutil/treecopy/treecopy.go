@@ -41,6 +41,11 @@ const (
 	// out while the copy already has the owner and mode of its source.
 	treeName = "data"
 
+	// reserveName is a file beside it that keeps room for Differences, which
+	// runs when it is too late to find the disk full; reserved is its size.
+	reserveName = "reserve"
+	reserved    = 4 << 20
+
 	// settleAge is how old a change time must be, at the first pass, before
 	// an equal one later proves that nothing was written. The clock that stamps
 	// files ticks every 1 to 10 ms, so a write in the same tick leaves no
@@ -160,6 +165,9 @@ func (c *Copier) Notes() []Note {
 func (c *Copier) First(ctx context.Context) error {
 	err := c.first(ctx)
 	var full *NoSpaceError
+	if err == nil {
+		err = c.reserve()
+	}
 	if errors.As(err, &full) {
 		return errors.Join(err, c.Abandon())
 	}
@@ -169,9 +177,32 @@ func (c *Copier) First(ctx context.Context) error {
 	return c.Sync(ctx)
 }
 
+// reserve takes room for what Differences will write.
+func (c *Copier) reserve() error {
+	fd, err := unix.Open(filepath.Join(c.Temporary(), reserveName), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return c.wrap(err)
+	}
+	defer unix.Close(fd)
+	// Where a file system cannot reserve, there is nothing to give back later.
+	if err := unix.Fallocate(fd, 0, 0, reserved); err != nil && err != unix.EOPNOTSUPP {
+		return c.wrap(err)
+	}
+	return nil
+}
+
+// useReserve gives the room that reserve took to the pass that follows.
+func (c *Copier) useReserve() error {
+	err := unix.Unlink(filepath.Join(c.Temporary(), reserveName))
+	if err != nil && err != unix.ENOENT {
+		return c.wrap(err)
+	}
+	return nil
+}
+
 // first is First without the sync.
 func (c *Copier) first(ctx context.Context) error {
-	if err := c.prepare(ctx); err != nil {
+	if err := c.prepare(ctx, reserved); err != nil {
 		return err
 	}
 	for n := 1; ; n++ {
@@ -194,8 +225,9 @@ func (c *Copier) first(ctx context.Context) error {
 	}
 }
 
-// prepare leaves an empty temporary on a file system with enough room.
-func (c *Copier) prepare(ctx context.Context) error {
+// prepare leaves an empty temporary on a file system with enough room, and
+// spare bytes more.
+func (c *Copier) prepare(ctx context.Context, spare int64) error {
 	if err := c.Abandon(); err != nil {
 		return err
 	}
@@ -216,8 +248,8 @@ func (c *Copier) prepare(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case size.Bytes > space.Free:
-		return &NoSpaceError{Source: c.src, Needed: size.Bytes, Free: space.Free}
+	case size.Bytes+spare > space.Free:
+		return &NoSpaceError{Source: c.src, Needed: size.Bytes + spare, Free: space.Free}
 	case space.Inodes >= 0 && size.Files > space.Inodes:
 		return &NoSpaceError{Source: c.src, NeededFiles: size.Files, FreeFiles: space.Inodes}
 	}
@@ -244,9 +276,12 @@ func (c *Copier) Again(ctx context.Context) (Stats, error) {
 // before the source is stopped. It may be called repeatedly.
 func (c *Copier) Differences(ctx context.Context) (Stats, error) {
 	if c.seen == nil {
-		if err := c.prepare(ctx); err != nil {
+		if err := c.prepare(ctx, 0); err != nil {
 			return Stats{}, err
 		}
+	}
+	if err := c.useReserve(); err != nil {
+		return Stats{}, err
 	}
 	p, err := c.pass(ctx, false, true)
 	if err != nil {

@@ -213,25 +213,25 @@ func TestNotEnoughSpace(t *testing.T) {
 	t.Parallel()
 	privateMounts(t)
 	base := t.TempDir()
-	must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=4m,nr_inodes=100"))
+	must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=12m,nr_inodes=100"))
 	defer unix.Unmount(base, unix.MNT_DETACH)
 	f := newFixture(t, base)
-	f.write("big", strings.Repeat("x", 3<<20))
+	f.write("big", strings.Repeat("x", 7<<20))
 	err := f.c.First(context.Background())
 	var full *NoSpaceError
 	if !errors.As(err, &full) || !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("got %v", err)
 	}
-	if full.Needed < 3<<20 || full.Free > 1<<20 || !strings.Contains(err.Error(), "cannot copy data of "+f.src+": no space left on device (needs 3") {
+	if full.Needed < 7<<20+reserved || full.Free > 5<<20 || !strings.Contains(err.Error(), "cannot copy data of "+f.src+": no space left on device (needs 11") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Lstat(f.c.Temporary()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the temporary is still there: %v", err)
 	}
 	// What fits at first may have grown by the second pass.
-	must(t, os.Truncate(f.path("big"), 1<<20))
+	must(t, os.Truncate(f.path("big"), 3<<20))
 	f.first()
-	f.write("more", strings.Repeat("x", 3<<19))
+	f.write("more", strings.Repeat("x", 4<<20))
 	_, err = f.c.Differences(context.Background())
 	if !errors.As(err, &full) {
 		t.Errorf("got %v", err)
@@ -246,6 +246,25 @@ func TestNotEnoughSpace(t *testing.T) {
 	if !errors.As(err, &full) || full.NeededFiles < 60 {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestReserve: between the passes the disk fills; what changed still fits.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	privateMounts(t)
+	base := t.TempDir()
+	must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "size=12m"))
+	defer unix.Unmount(base, unix.MNT_DETACH)
+	f := newFixture(t, base)
+	f.write("log", strings.Repeat("x", 1<<20))
+	must(t, f.c.First(context.Background()))
+	f.write("log", strings.Repeat("y", 3<<19))
+	if err := os.WriteFile(filepath.Join(base, "filler"), make([]byte, 12<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	f.differences()
+	must(t, f.c.Complete(context.Background()))
+	f.compare()
 }
 
 func TestMountsAreNotEntered(t *testing.T) {
