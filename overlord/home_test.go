@@ -55,6 +55,13 @@ func TestHomeOfServices(t *testing.T) {
 	m.rootHolds("x3/notes", "one again")
 	m.holds(home, "x1", "x2", "x3")
 
+	// The next installation does not take them for its own.
+	m.done(m.install("v1"))
+	m.holds(home, "common", "x1", "x2", "x3", "x4")
+	m.done(m.install("v2"))
+	m.holds(home, "common", "x1", "x2", "x3", "x4", "x5")
+	m.done(removeAll(m))
+
 	// Nothing is left of what nobody used.
 	if err := os.RemoveAll(filepath.Dir(home)); err != nil {
 		t.Fatal(err)

@@ -140,7 +140,7 @@ func (m *Manager) setupInstall(ctx context.Context, path string, o InstallOption
 	var missing *snapstate.NotInstalledError
 	switch {
 	case errors.As(err, &missing):
-		s.To = -1
+		s.To = m.Installed.NewLocal(info.Name)
 	case err != nil:
 		return nil, err
 	default:

@@ -101,3 +101,21 @@ func (m *Manager) tidyHome(name string, rev snap.Revision) {
 		_ = unix.Rmdir(d)
 	}
 }
+
+// NewLocal is the revision for a local file of a snap that is not installed:
+// x1, unless users kept directories of an earlier installation, which are not
+// to be mistaken for the new one's.
+func (m *Manager) NewLocal(name string) snap.Revision {
+	const most = 1 << 20 // a user may name directories at will
+	highest := 0
+	for _, home := range []string{m.Dirs.Under("/root"), m.Dirs.Under("/home/*")} {
+		kept, _ := filepath.Glob(filepath.Join(home, "snap", name, "x*")) // the pattern is good
+		for _, k := range kept {
+			rev, err := snap.ParseRevision(filepath.Base(k))
+			if err == nil && rev.Local() && int(-rev) < most {
+				highest = max(highest, int(-rev))
+			}
+		}
+	}
+	return snap.Revision(-highest - 1)
+}
