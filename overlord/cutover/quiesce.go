@@ -83,7 +83,8 @@ func (sw *Switch) stop(ctx context.Context, unit string) error {
 	}
 	st := sts[0]
 	if snapstate.UnitRuns(st) || st.JobID != 0 || st.ActiveState == "activating" {
-		if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil {
+		// the stop of its service takes a scope along, which then is gone
+		if err := sw.m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
 			return fmt.Errorf("cannot stop %s: %w", unit, err)
 		}
 	}

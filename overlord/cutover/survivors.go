@@ -3,11 +3,15 @@
 package cutover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -101,12 +105,16 @@ func (sw *Switch) thawAll(ctx context.Context, c course) error {
 }
 
 // moveAll moves until two looks in a row find nothing but main.
+//
+// A process that vanishes on its way makes systemd call the scope failed, with
+// those in it that did arrive: no stop would take them. So they are moved once
+// more, and more carefully.
 func (sw *Switch) moveAll(ctx context.Context, s lifecycle.Step, st systemd.UnitStatus) error {
-	cgroup := filepath.Join(sw.m.CgroupRoot, st.ControlGroup)
+	from := []string{filepath.Join(sw.m.CgroupRoot, st.ControlGroup)}
 	empty := 0
 	var last error
 	for attempt := 1; attempt <= moveAttempts && empty < 2; attempt++ {
-		pids, err := osutil.PIDsInCgroup(cgroup)
+		pids, err := pidsIn(from)
 		if err != nil {
 			return err
 		}
@@ -116,8 +124,15 @@ func (sw *Switch) moveAll(ctx context.Context, s lifecycle.Step, st systemd.Unit
 			continue
 		}
 		empty = 0
-		if last = sw.move(ctx, s, attempt, pids); ctx.Err() != nil {
-			return last
+		var failed string
+		if failed, err = sw.move(ctx, s, attempt, pids, last != nil); ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			last = err
+		}
+		if failed != "" {
+			from = append(from, failed)
 		}
 	}
 	if empty < 2 {
@@ -126,22 +141,87 @@ func (sw *Switch) moveAll(ctx context.Context, s lifecycle.Step, st systemd.Unit
 	return nil
 }
 
-// move puts processes into one new scope. Its stop side is that of the revision
-// they come from. PartOf= makes a stop of the service by hand take them; its
-// crash, and the restart job of a refresh, do not.
-func (sw *Switch) move(ctx context.Context, s lifecycle.Step, attempt int, pids []int) error {
+func pidsIn(cgroups []string) ([]int, error) {
+	var out []int
+	for _, c := range cgroups {
+		pids, err := osutil.PIDsInCgroup(c)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, pids...)
+	}
+	return out, nil
+}
+
+// move puts processes into one new scope. If that fails after the scope was
+// made, its cgroup is returned with the error. Careful is to make the scope
+// with the oldest process alone, the least likely to vanish, and to have the
+// others join it, whether they still exist or not.
+func (sw *Switch) move(ctx context.Context, s lifecycle.Step, attempt int, pids []int, careful bool) (failed string, err error) {
+	spec, err := sw.scope(s, attempt)
+	if err != nil {
+		return "", err
+	}
+	spec.PIDs = pids
+	if careful {
+		slices.SortStableFunc(pids, func(a, b int) int { return cmp.Compare(born(a), born(b)) })
+		spec.PIDs = pids[:1]
+	}
+	job, err := sw.m.Systemd.StartTransientScope(ctx, spec)
+	if err != nil {
+		return "", err // a vanished process, or a name of an earlier run: tried again
+	}
+	result, err := job.Wait(ctx)
+	if err != nil {
+		return "", err
+	}
+	done := result == systemd.ResultDone
+	if done && !careful {
+		return "", nil
+	}
+	sts, err := sw.m.Systemd.Status(ctx, spec.Name)
+	if err != nil {
+		return "", err
+	}
+	cgroup := filepath.Join(sw.m.CgroupRoot, sts[0].ControlGroup)
+	switch {
+	case sts[0].ControlGroup == "":
+		return "", fmt.Errorf("cannot move %d processes: job %s", len(spec.PIDs), result)
+	case !done:
+		return cgroup, fmt.Errorf("cannot move %d processes: job %s", len(spec.PIDs), result)
+	}
+	for _, p := range pids[1:] {
+		if err := os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(p)), 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return "", fmt.Errorf("cannot move pid %d to %s: %w", p, spec.Name, err)
+		}
+	}
+	return "", nil
+}
+
+// born is when a process started; one that is gone comes last.
+func born(pid int) uint64 {
+	at, err := osutil.StartTime(pid)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return at
+}
+
+// scope describes the scope of an attempt. Its stop side is that of the
+// revision that the processes come from. PartOf= makes a stop of the service by
+// hand take them; its crash, and the restart job of a refresh, do not.
+func (sw *Switch) scope(s lifecycle.Step, attempt int) (systemd.ScopeSpec, error) {
 	app := service(sw.others[s.From], s.App)
 	if app == nil {
-		return fmt.Errorf("cannot tell how revision %s of %s wants to be stopped", s.From, s.Unit)
+		return systemd.ScopeSpec{}, fmt.Errorf("cannot tell how revision %s of %s wants to be stopped", s.From, s.Unit)
 	}
 	stop, err := wrappers.StopSide(app, sw.m.Wrap)
 	if err != nil {
-		return err
+		return systemd.ScopeSpec{}, err
 	}
-	job, err := sw.m.Systemd.StartTransientScope(ctx, systemd.ScopeSpec{
+	return systemd.ScopeSpec{
 		Name:        fmt.Sprintf("snap.%s.%s-r%s-%s.%d.scope", sw.setup.Snap, s.App, s.From, sw.task.ChangeID(), attempt),
 		Description: fmt.Sprintf("Survivors of %s.%s from revision %s", sw.setup.Snap, s.App, s.From),
-		PIDs:        pids,
 		Properties: []systemd.Property{
 			{Name: "KillSignal", Value: signalNumber(stop.KillSignal)},
 			{Name: "TimeoutStopUSec", Value: stop.Timeout},
@@ -151,15 +231,7 @@ func (sw *Switch) move(ctx context.Context, s lifecycle.Step, attempt int, pids 
 			{Name: "Requires", Value: []string{stop.Mount}},
 			{Name: "After", Value: []string{stop.Mount}},
 		},
-	})
-	if err != nil {
-		return err // a vanished process, or a name of an earlier run: tried again
-	}
-	result, err := job.Wait(ctx)
-	if err == nil && result != "done" {
-		err = fmt.Errorf("cannot move %d processes: job %s", len(pids), result)
-	}
-	return err
+	}, nil
 }
 
 func signalNumber(name string) syscall.Signal {
