@@ -16,43 +16,25 @@ import (
 // TestCrashAroundEveryCommit ends the daemon between the act and the commit of
 // each task, and just after each commit, and starts another one.
 func TestCrashAroundEveryCommit(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			s.everywhere(t, lib, s.crashAtPoint)
-		})
-	}
+	inEachScenario(t, (*scenario).crashAtPoint)
 }
 
 // TestCrashInEveryCall ends the daemon in each of its calls to systemd, before
 // and after that takes effect, and starts another one.
 func TestCrashInEveryCall(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		for name, effect := range map[string]bool{"before": false, "after": true} {
-			t.Run(s.name+"/"+name, func(t *testing.T) {
-				t.Parallel()
-				s.everywhere(t, lib, func(m *machine, k int) (string, string) { return s.crashInCall(m, k, effect) })
-			})
-		}
-	}
+	t.Run("before", func(t *testing.T) {
+		inEachScenario(t, func(s *scenario, m *machine, k int) (string, string) { return s.crashInCall(m, k, false) })
+	})
+	t.Run("after", func(t *testing.T) {
+		inEachScenario(t, func(s *scenario, m *machine, k int) (string, string) { return s.crashInCall(m, k, true) })
+	})
 }
 
 // TestPowerLossInEveryCall cuts the power in each call to systemd. Until the
 // daemon has completed or undone the change, the boot starts nothing of a snap
 // that is between two revisions.
 func TestPowerLossInEveryCall(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			s.everywhere(t, lib, s.cutPower)
-		})
-	}
+	inEachScenario(t, (*scenario).cutPower)
 }
 
 func (s *scenario) cutPower(m *machine, k int) (met, id string) {
@@ -91,27 +73,13 @@ func (m *machine) booted() {
 
 // TestAbortInEveryCall aborts the change during each of its calls to systemd.
 func TestAbortInEveryCall(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			s.everywhere(t, lib, s.abort)
-		})
-	}
+	inEachScenario(t, (*scenario).abort)
 }
 
 // TestAbortAroundEveryCommit aborts the change between the act and the commit
 // of each task, and just after each commit.
 func TestAbortAroundEveryCommit(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			s.everywhere(t, lib, s.abortAtPoint)
-		})
-	}
+	inEachScenario(t, (*scenario).abortAtPoint)
 }
 
 func (s *scenario) abortAtPoint(m *machine, k int) (met, id string) {

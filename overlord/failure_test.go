@@ -79,6 +79,18 @@ func (s *scenario) reset(m *machine) {
 	m.sound()
 }
 
+// inEachScenario has every scenario meet a mishap everywhere; see there.
+func inEachScenario(t *testing.T, mishap func(s *scenario, m *machine, k int) (met, id string)) {
+	t.Parallel()
+	lib := newLibrary(t)
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.everywhere(t, lib, func(m *machine, k int) (string, string) { return mishap(&s, m, k) })
+		})
+	}
+}
+
 // everywhere has the scenario meet a mishap at its first point, its second, and
 // so on, until there is none left; or at a sample of them, unless
 // OVERLORD_EVERY_POINT=1 is set. try says what was met, "" for nothing, and
@@ -150,14 +162,7 @@ func touched(calls []string) []string {
 
 // TestEveryCallFails has each call to systemd refused in turn.
 func TestEveryCallFails(t *testing.T) {
-	t.Parallel()
-	lib := newLibrary(t)
-	for _, s := range scenarios() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			s.everywhere(t, lib, s.refuse)
-		})
-	}
+	inEachScenario(t, (*scenario).refuse)
 }
 
 func (s *scenario) refuse(m *machine, k int) (met, id string) {
