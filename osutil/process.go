@@ -59,6 +59,19 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return nil
 }
 
+// Use calls do with the pidfd, which stays open for as long.
+func (p *Process) Use(do func(fd int) error) error {
+	c, err := p.f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("cannot use process %d: %w", p.pid, err)
+	}
+	var done error
+	if err := c.Control(func(fd uintptr) { done = do(int(fd)) }); err != nil {
+		return fmt.Errorf("cannot use process %d: %w", p.pid, err)
+	}
+	return done
+}
+
 // Wait returns nil when the process has exited (reaped or not), or ctx's error.
 // It sleeps in the runtime's epoll: no thread, no polling. One goroutine at a
 // time may wait on a Process.

@@ -22,7 +22,7 @@ type Size struct {
 // count.
 func Needed(ctx context.Context, src string) (Size, error) {
 	s := sizer{linked: make(map[fileID]bool)}
-	err := s.walk(ctx, src)
+	err := Walk(ctx, src, func(e *Entry) error { s.add(e); return nil })
 	if err != nil {
 		return Size{}, fmt.Errorf("cannot tell the size of %s: %w", src, err)
 	}
@@ -32,83 +32,17 @@ func Needed(ctx context.Context, src string) (Size, error) {
 type sizer struct {
 	size   Size
 	linked map[fileID]bool
-	todo   [][]string // names of each directory on the way that are not done
 }
 
-func (s *sizer) walk(ctx context.Context, src string) error {
-	root, err := openRoot(src)
-	if err != nil {
-		return err
-	}
-	d, err := newDescent(root)
-	if err != nil {
-		return err
-	}
-	defer d.close()
-	if err := s.enter(root); err != nil {
-		return err
-	}
-	for len(s.todo) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		top := len(s.todo) - 1
-		if len(s.todo[top]) == 0 {
-			s.todo = s.todo[:top]
-			if err := d.pop(); err != nil {
-				return err
-			}
-			continue
-		}
-		name := s.todo[top][0]
-		s.todo[top] = s.todo[top][1:]
-		dir, err := d.fd()
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-			continue
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			s.add(&st)
-			continue
-		}
-		d.push(name)
-		fd, err := d.fd()
-		if err != nil {
-			d.drop()
-			continue
-		}
-		if err := s.enter(fd); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *sizer) enter(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	names, err := list(fd)
-	if err != nil {
-		return err
-	}
-	s.add(&st)
-	s.todo = append(s.todo, names)
-	return nil
-}
-
-func (s *sizer) add(st *unix.Stat_t) {
+func (s *sizer) add(e *Entry) {
+	st := &e.Stat
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
-		if s.linked[idOf(st)] {
+		if s.linked[e.id()] {
 			return
 		}
-		s.linked[idOf(st)] = true
+		s.linked[e.id()] = true
 	}
-	s.size.Bytes += st.Blocks * 512
+	s.size.Bytes += int64(st.Blocks) * 512
 	s.size.Files++
 }
 

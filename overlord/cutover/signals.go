@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"endured/interfaces/mount"
 	"endured/osutil"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
@@ -197,7 +198,7 @@ func (sw *Switch) notify(ctx context.Context, c course, s lifecycle.Step) (*noti
 	if err := sw.evacuate(ctx, s, false); err != nil {
 		return nil, err
 	}
-	if err := giveData(st.MainPID, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
+	if err := sw.giveData(st.MainPID, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
 		sw.task.Log("%s.%s cannot write the data of revision %s until it is restarted: %v", sw.setup.Snap, s.App, c.target.Revision, err)
 	}
 	p, err := osutil.OpenProcess(st.MainPID)
@@ -214,6 +215,16 @@ func (sw *Switch) notify(ctx context.Context, c course, s lifecycle.Step) (*noti
 		return nil, fmt.Errorf("cannot signal %s: %w", s.Unit, err)
 	}
 	return &notified{s, p}, nil
+}
+
+// giveData makes a directory writable where the process sees it.
+func (sw *Switch) giveData(pid int, dir string) error {
+	namespaces, err := mount.Namespaces([]int{pid})
+	for _, ns := range namespaces {
+		err = errors.Join(err, ns.GiveWritable(dir))
+		ns.Close()
+	}
+	return err
 }
 
 // awaitNotified gives those that were told their time together, and starts the

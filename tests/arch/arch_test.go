@@ -20,7 +20,7 @@ import (
 // only packages of the layers below its own.
 var layers = [][]string{
 	{"dirs", "osutil"},
-	{"osutil/treecopy", "snap"},
+	{"osutil/treecopy", "snap", "interfaces/mount"},
 	{"systemd", "snap/userdata"},
 	{"systemd/systemdtest", "wrappers"},
 	{"overlord/state", "overlord/lifecycle"},

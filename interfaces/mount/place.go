@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"endured/osutil"
+)
+
+// Place is a directory as mount tables name it, whatever it is mounted as and
+// wherever: which file system, and where in it.
+type Place struct {
+	Dev  uint64 // as in mountinfo, which need not be st_dev
+	Root string
+}
+
+// PlaceOf finds the place of a directory as the daemon sees it. Its last
+// element must not be a link; the error wraps fs.ErrNotExist if it is not there.
+func PlaceOf(dir string) (Place, error) {
+	fail := func(err error) (Place, error) { return Place{}, fmt.Errorf("cannot tell where %s lies: %w", dir, err) }
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(fd)
+	id, err := mountID(fd)
+	if err != nil {
+		return fail(err)
+	}
+	real, err := filepath.EvalSymlinks(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return fail(err)
+	}
+	mounts, err := osutil.Mounts(0)
+	if err != nil {
+		return fail(err)
+	}
+	for _, m := range mounts {
+		if m.ID == id {
+			rest, err := filepath.Rel(m.Point, real)
+			if err != nil {
+				return fail(err)
+			}
+			return Place{m.Dev(), filepath.Join(m.Root, rest)}, nil
+		}
+	}
+	return fail(fmt.Errorf("no mount has the number %d", id))
+}
+
+// Holds tells whether what is mounted lies at or below the place.
+func (p Place) Holds(m osutil.Mount) bool {
+	return m.Dev() == p.Dev && below(m.Root, p.Root)
+}
+
+// Name returns the path of a file relative to the place, given the mount that
+// it was reached through and its path as the kernel shows it to somebody who
+// sees the mount at its point. It is a hint: names may hold anything.
+func (p Place) Name(m osutil.Mount, path string) (name string, ok bool) {
+	if m.Dev() != p.Dev || !below(path, m.Point) {
+		return "", false
+	}
+	inFS := filepath.Join(m.Root, strings.TrimPrefix(path, m.Point))
+	if !below(inFS, p.Root) {
+		return "", false
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(inFS, p.Root), "/"), true
+}
+
+func below(path, dir string) bool {
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
