@@ -92,7 +92,7 @@ func OpenReader(r io.ReaderAt, size int64) (*File, error) {
 		g.close()
 		return nil, err
 	}
-	f.info.addHooks(f.hooks())
+	f.info.AddHooks(f.hooks()...)
 	return f, nil
 }
 

@@ -24,7 +24,7 @@ type Info struct {
 	Architectures []string // Debian names; ["all"] unless the author said otherwise
 	Epoch         Epoch
 	Assumes       []string
-	Hooks         []string // of hooks:, and of meta/hooks when read from a file or a tree; sorted
+	Hooks         map[string]*Hook // of hooks:, and of meta/hooks when read from a file or a tree
 	Apps          map[string]*App
 	Environment   []EnvVar // in the author's order
 	Plugs         []string // names only, sorted: nothing is connected yet
@@ -36,6 +36,9 @@ type Info struct {
 
 	// Revision is not part of snap.yaml: it is what the device calls this revision.
 	Revision Revision
+
+	// forAll are the plugs and slots that no app and no hook names.
+	forAll struct{ plugs, slots []string }
 
 	// needs is what Supported refuses, in the author's order.
 	needs []Problem

@@ -54,7 +54,7 @@ func CheckSkeleton(dir string) (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", dir, err)
 	}
-	info.addHooks(hookNames(meta))
+	info.AddHooks(hookNames(meta)...)
 	if err := info.Supported(); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ func Parse(data []byte) (*Info, error) {
 			Type: "app", Confinement: "strict", Architectures: []string{"all"},
 			Epoch: Epoch{Read: []uint32{0}, Write: []uint32{0}},
 			Apps:  map[string]*App{},
+			Hooks: map[string]*Hook{},
 		},
 		plugs: map[string]*iface{},
 		slots: map[string]*iface{},
@@ -141,29 +142,6 @@ func (d *draft) ifaces(path string) map[string]*iface {
 		return d.slots
 	}
 	return d.plugs
-}
-
-// hook reads an entry of hooks:. Its content is of no use until hooks are run;
-// it is read for the plugs that it binds.
-func (d *draft) hook(name, path string, v *yaml.Node) {
-	if len(name) > maxIfaceName || !hookNamePattern.MatchString(name) {
-		d.bad(path, "%s is not the name of a hook", quote(name))
-		return
-	}
-	if !isNull(v) && v.Kind != yaml.MappingNode {
-		d.bad(path, "must be a map, found %s", kindName(v))
-		return
-	}
-	d.info.Hooks = append(d.info.Hooks, name)
-	d.need(path, hooksUnsupported)
-	d.mapping(path, v, func(key, path string, v *yaml.Node) {
-		switch key {
-		case "plugs":
-			d.bind(d.plugs, d.strs(path, v))
-		case "slots":
-			d.bind(d.slots, d.strs(path, v))
-		}
-	})
 }
 
 func (d *draft) bind(in map[string]*iface, names []string) {
@@ -289,12 +267,12 @@ func (d *draft) finish() {
 	for _, a := range d.apps {
 		d.finishApp(a)
 	}
+	d.finishHooks()
 	d.checkOrder()
 	d.checkActivation()
 	if len(d.problems) == 0 {
 		d.findNeeds()
 	}
-	slices.Sort(i.Hooks)
 }
 
 func (d *draft) finishIfaces() {

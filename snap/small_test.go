@@ -63,7 +63,7 @@ func TestAssumes(t *testing.T) {
 
 func TestSupported(t *testing.T) {
 	t.Parallel()
-	for _, ok := range []string{"", "base: none\n", "base: bare\n", "confinement: classic\n", "epoch: 1*\n", "hooks: {}\n", "layout: {}\n",
+	for _, ok := range []string{"", "base: none\n", "base: bare\n", "confinement: classic\n", "epoch: 1*\n", "hooks: {}\n", "hooks: {install: , gate-auto-refresh: }\n", "layout: {}\n",
 		"layout:\n", "components: {}\n", "assumes: [snapd2.55]\n", "type: app\n", "architectures: [riscv64]\n"} {
 		i, err := Parse([]byte(head + ok))
 		if err != nil {
@@ -77,7 +77,7 @@ func TestSupported(t *testing.T) {
 		"base: core22":                    `base: base snaps are not supported yet, found "core22"; leave base out or use none or bare`,
 		"type: kernel":                    `type: "kernel" is not supported; only snaps of type app are`,
 		"epoch: 1":                        "epoch: 1 cannot read the data of epoch 0, and there is no stepping from epoch to epoch yet",
-		"hooks: {install: }":              "hooks.install: hooks are not run yet, and a snap may rely on them",
+		"hooks: {prepare-device: }":       "hooks.prepare-device: this hook is not run, and the snap may rely on it; there is install, configure,",
 		"layout: {/etc/x: {type: tmpfs}}": "layout: layouts are not supported yet",
 		"layout: x":                       "layout: layouts are not supported yet",
 		"system-usernames: {a: shared}":   "system-usernames: system users for snaps are not supported yet",

@@ -9,8 +9,6 @@ import (
 	"strconv"
 )
 
-const hooksUnsupported = "hooks are not run yet, and a snap may rely on them"
-
 // assumable are the features that a snap may assume, besides versions of snapd.
 var assumable = []string{"app-refresh-mode", "command-chain", "common-data-dir", "snap-env"}
 
@@ -81,15 +79,4 @@ func HostArch() string {
 		return "ppc64el"
 	}
 	return runtime.GOARCH
-}
-
-// addHooks records what lies in meta/hooks.
-func (i *Info) addHooks(names []string) {
-	for _, n := range names {
-		if !slices.Contains(i.Hooks, n) {
-			i.Hooks = append(i.Hooks, n)
-			i.needs = append(i.needs, Problem{Key: "meta/hooks/" + n, Message: hooksUnsupported})
-		}
-	}
-	slices.Sort(i.Hooks)
 }

@@ -77,6 +77,13 @@ func checkCommands(i *Info, t tree) error {
 			check(fmt.Sprintf("%s[%d]", join(key, "command-chain"), n), p)
 		}
 	}
+	for _, h := range i.SortedHooks() {
+		key := join("hooks", h.Name)
+		check(key, h.Command())
+		for n, p := range h.CommandChain {
+			check(fmt.Sprintf("%s[%d]", join(key, "command-chain"), n), p)
+		}
+	}
 	if len(e.Problems) > 0 {
 		return e
 	}

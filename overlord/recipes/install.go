@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"endured/overlord/lifecycle"
@@ -135,6 +137,7 @@ func (m *Manager) setupInstall(ctx context.Context, path string, o InstallOption
 	s := &snapstate.Setup{Snap: info.Name, Event: lifecycle.Install, File: path}
 	s.Rev = &snapstate.Revision{
 		YAML: string(f.YAML()), SHA256: sum, Size: size, Installed: time.Now(), Flags: o.Flags,
+		Hooks: slices.Sorted(maps.Keys(info.Hooks)),
 	}
 	rec, err := m.Installed.Lookup(info.Name)
 	var missing *snapstate.NotInstalledError

@@ -212,6 +212,7 @@ func (m *Manager) Info(name string, e *Revision) (*snap.Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot understand revision %s of snap %q: %w", e.Revision, name, err)
 	}
+	i.AddHooks(e.Hooks...)
 	i.Revision = e.Revision
 	m.infos[key] = i
 	return i, nil

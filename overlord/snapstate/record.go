@@ -36,7 +36,8 @@ type Record struct {
 // Revision is one installed revision.
 type Revision struct {
 	Revision  snap.Revision `json:"revision"`
-	YAML      string        `json:"yaml"` // meta/snap.yaml as it was validated
+	YAML      string        `json:"yaml"`            // meta/snap.yaml as it was validated
+	Hooks     []string      `json:"hooks,omitempty"` // those in meta/hooks too; sorted
 	SHA256    string        `json:"sha256"`
 	Size      int64         `json:"size"` // of the .snap file, in bytes
 	Installed time.Time     `json:"installed"`
