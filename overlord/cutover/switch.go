@@ -184,15 +184,35 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 var errBudget = errors.New("the switch's budget is used up")
 
 // budget is the time for the part that holds starts: the switch's own and what
-// the slowest service was promised for stopping.
+// the processes were promised for stopping.
 func (sw *Switch) budget(c course) time.Duration {
-	var longest time.Duration
+	var together, scopes time.Duration
+	budget := sw.m.Budget
 	for _, s := range sw.intent.Plan.Services {
-		if c.wish[s.App] != leave && s.StopTimeout > longest {
-			longest = s.StopTimeout
+		switch {
+		case c.wish[s.App] == leave:
+		case c.wish[s.App] == down:
+			budget += s.StopTimeout // one after the other, each with
+			if s.Signal != "" {
+				budget += s.StopTimeout // what its stop-mode may have spared
+			}
+		case !s.SendSIGKILL:
+			budget += s.StopTimeout // asked one after the other
+		default:
+			together = max(together, s.StopTimeout)
 		}
 	}
-	return sw.m.Budget + longest
+	for _, g := range sw.intent.Plan.Generations {
+		if g.Action == lifecycle.DoStop {
+			scopes = max(scopes, g.StopTimeout)
+		}
+	}
+	for _, a := range sw.intent.Plan.Apps {
+		if a.Action == lifecycle.DoStop {
+			scopes = max(scopes, snap.DefaultStopTimeout)
+		}
+	}
+	return budget + together + scopes
 }
 
 // held is what happens while no start can pass. It returns the start jobs that

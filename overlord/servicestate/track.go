@@ -39,6 +39,7 @@ func (m *Manager) Track(ctx context.Context, pid int, snapName, app string) (sna
 		Name:        fmt.Sprintf("snap.%s.%s-%s.scope", snapName, app, uuid.NewString()),
 		Description: fmt.Sprintf("App %s.%s of revision %s", snapName, app, info.Revision),
 		PIDs:        []int{pid},
+		Properties:  []systemd.Property{{Name: "TimeoutStopUSec", Value: snap.DefaultStopTimeout}},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("cannot track pid %d: %w", pid, err)
