@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -102,10 +103,11 @@ const systemSlice = "system.slice"
 // sweep ends what the unit's own stop left behind: a stop-mode without "-all"
 // spares the workers at every stop, but not when the service goes for good.
 func (sw *Switch) sweep(ctx context.Context, unit, cgroup string) error {
-	bound := snap.DefaultStopTimeout
+	bound, signal := snap.DefaultStopTimeout, unix.SIGTERM
 	for _, s := range sw.steps() {
 		if s.Unit == unit && s.StopTimeout > 0 {
 			bound = s.StopTimeout
+			signal = signalNumber(s.Signal)
 		}
 	}
 	pids, err := osutil.PIDsInCgroup(cgroup)
@@ -117,7 +119,7 @@ func (sw *Switch) sweep(ctx context.Context, unit, cgroup string) error {
 		if err != nil {
 			continue // gone
 		}
-		p.Signal(unix.SIGTERM) // an error means that it is gone
+		p.Signal(signal) // an error means that it is gone
 		p.Close()
 	}
 	gctx, stop := context.WithTimeout(ctx, bound)
@@ -133,17 +135,16 @@ func (sw *Switch) sweep(ctx context.Context, unit, cgroup string) error {
 	return osutil.WaitPIDs(ctx, pids)
 }
 
-// stopScopes ends what the plan ends besides services: the scopes of earlier
-// refreshes, and running apps.
+// stopScopes ends what the plan ends besides services, all at once: the scopes
+// of earlier refreshes, and running apps.
 func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 	if !c.forward {
 		return nil
 	}
+	var units []string
 	for _, g := range sw.intent.Plan.Generations {
 		if g.Action == lifecycle.DoStop {
-			if err := sw.stop(ctx, g.Unit); err != nil {
-				return err
-			}
+			units = append(units, g.Unit)
 		}
 	}
 	for _, a := range sw.intent.Plan.Apps {
@@ -160,11 +161,17 @@ func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 		if !strings.HasPrefix(unit, "snap."+sw.setup.Snap+".") || !strings.HasSuffix(unit, ".scope") {
 			continue // the number is another process's by now: the plan may be from before a boot
 		}
-		if err := sw.stop(ctx, unit); err != nil {
-			return err
+		if !slices.Contains(units, unit) {
+			units = append(units, unit)
 		}
 	}
-	return nil
+	errs := make([]error, len(units))
+	var ends sync.WaitGroup
+	for i, u := range units {
+		ends.Go(func() { errs[i] = sw.stop(ctx, u) })
+	}
+	ends.Wait()
+	return errors.Join(errs...)
 }
 
 // ending is a main process on its way out.

@@ -209,7 +209,9 @@ func born(pid int) uint64 {
 
 // scope describes the scope of an attempt. Its stop side is that of the
 // revision that the processes come from. PartOf= makes a stop of the service by
-// hand take them; its crash, and the restart job of a refresh, do not.
+// hand take them; its crash, and the restart job of a refresh, do not. Workers that
+// outlive every stop of their own service, by its stop-mode, outlive it in a scope
+// as well.
 func (sw *Switch) scope(s lifecycle.Step, attempt int) (systemd.ScopeSpec, error) {
 	app := service(sw.others[s.From], s.App)
 	if app == nil {
@@ -219,18 +221,21 @@ func (sw *Switch) scope(s lifecycle.Step, attempt int) (systemd.ScopeSpec, error
 	if err != nil {
 		return systemd.ScopeSpec{}, err
 	}
+	properties := []systemd.Property{
+		{Name: "KillSignal", Value: signalNumber(stop.KillSignal)},
+		{Name: "TimeoutStopUSec", Value: stop.Timeout},
+		{Name: "SendSIGHUP", Value: stop.SendSIGHUP},
+		{Name: "CollectMode", Value: "inactive-or-failed"},
+		{Name: "Requires", Value: []string{stop.Mount}},
+		{Name: "After", Value: []string{stop.Mount}},
+	}
+	if stop.KillMode == "control-group" {
+		properties = append(properties, systemd.Property{Name: "PartOf", Value: []string{s.Unit}})
+	}
 	return systemd.ScopeSpec{
 		Name:        fmt.Sprintf("snap.%s.%s-r%s-%s.%d.scope", sw.setup.Snap, s.App, s.From, sw.task.ChangeID(), attempt),
 		Description: fmt.Sprintf("Survivors of %s.%s from revision %s", sw.setup.Snap, s.App, s.From),
-		Properties: []systemd.Property{
-			{Name: "KillSignal", Value: signalNumber(stop.KillSignal)},
-			{Name: "TimeoutStopUSec", Value: stop.Timeout},
-			{Name: "SendSIGHUP", Value: stop.SendSIGHUP},
-			{Name: "CollectMode", Value: "inactive-or-failed"},
-			{Name: "PartOf", Value: []string{s.Unit}},
-			{Name: "Requires", Value: []string{stop.Mount}},
-			{Name: "After", Value: []string{stop.Mount}},
-		},
+		Properties:  properties,
 	}, nil
 }
 

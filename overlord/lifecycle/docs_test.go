@@ -151,6 +151,8 @@ func cellWords(s Step) string {
 		signal = s.Signal + " to main"
 		if s.All {
 			signal = s.Signal + " to all"
+		} else if s.Action == DoStop && !s.Survivors {
+			signal += ", SIGTERM to workers"
 		}
 	}
 	with := func(what string) string {

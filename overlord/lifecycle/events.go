@@ -120,6 +120,10 @@ func (d *decision) stopStep(app string) Step {
 	gentle := d.in.Event.onServices()
 	s = d.stopped(s, obs, !gentle)
 	if !gentle {
+		if a, _ := d.source(app, s.From); d.in.Event == Shutdown && a != nil && a.StopMode != "" {
+			// what the unit's stop spares gets SIGTERM like all that is left then
+			s.All = a.StopMode.All() || s.Signal == "SIGTERM"
+		}
 		return s.decided(DoStop, ByEvent, reason(d.in.Event))
 	}
 	by, why := d.stopReason(s)
