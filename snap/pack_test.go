@@ -111,8 +111,8 @@ func TestPackRefuses(t *testing.T) {
 		"base":        {map[string]string{"meta/snap.yaml": plainYAML + "base: core22\n"}, `cannot use snap "demo" here: base: base snaps are not supported yet, found "core22"`},
 		"no command":  {map[string]string{"bin/web*": "-"}, "cannot use the files of the snap:\n- apps.web.command: \"bin/web\" does not exist in the snap\n- apps.web.stop-command: "},
 		"hook":        {map[string]string{"meta/hooks/fde-setup*": ""}, `cannot use snap "demo" here: meta/hooks/fde-setup: this hook is not run`},
-		"hook mode":   {map[string]string{"meta/hooks/install": ""}, "cannot use the files of the snap:\n- hooks.install: \"meta/hooks/install\" is not executable"},
-		"no hook":     {map[string]string{"meta/snap.yaml": plainYAML + "hooks: {install: }\n"}, "- hooks.install: \"meta/hooks/install\" does not exist in the snap"},
+		"hook mode":   {map[string]string{"meta/hooks/install": ""}, "cannot use the files of the snap: hooks.install: \"meta/hooks/install\" is not executable"},
+		"no hook":     {map[string]string{"meta/snap.yaml": plainYAML + "hooks: {install: }\n"}, "cannot use the files of the snap: hooks.install: \"meta/hooks/install\" does not exist in the snap"},
 		"linked yaml": {map[string]string{"meta/snap.yaml": "-", "meta/snap.yaml@": "x"}, "cannot read meta/snap.yaml: not a regular file: "},
 	} {
 		files := plainSkeleton()

@@ -77,7 +77,7 @@ func TestSupported(t *testing.T) {
 		"base: core22":                    `base: base snaps are not supported yet, found "core22"; leave base out or use none or bare`,
 		"type: kernel":                    `type: "kernel" is not supported; only snaps of type app are`,
 		"epoch: 1":                        "epoch: 1 cannot read the data of epoch 0, and there is no stepping from epoch to epoch yet",
-		"hooks: {prepare-device: }":       "hooks.prepare-device: this hook is not run, and the snap may rely on it; there is install, configure,",
+		"hooks: {prepare-device: }":       "hooks.prepare-device: this hook is not run, and the snap may rely on it; there is install, configure, default-configure, pre-refresh, post-refresh, remove, check-health or gate-auto-refresh",
 		"layout: {/etc/x: {type: tmpfs}}": "layout: layouts are not supported yet",
 		"layout: x":                       "layout: layouts are not supported yet",
 		"system-usernames: {a: shared}":   "system-usernames: system users for snaps are not supported yet",
