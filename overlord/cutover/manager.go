@@ -229,6 +229,9 @@ type Outcome struct {
 	// GapMS is the time from the last sign of the old main process to the first
 	// of the new one, in milliseconds; 0 where there was no such pair.
 	GapMS float64 `json:"gap-ms,omitempty"`
+	// FrozenMS is how long, at most, the processes beside main stood still while
+	// they were moved out of its way, in milliseconds.
+	FrozenMS float64 `json:"frozen-ms,omitempty"`
 	// InvocationID of what runs now.
 	InvocationID string `json:"invocation-id,omitempty"`
 	// StoppedByHand: the operator cancelled the start.

@@ -207,10 +207,17 @@ func (sw *Switch) say(step lifecycle.Step, o *Outcome) {
 		}
 		sw.task.Log("%s.%s got %s and stays (pid %d): it %s", sw.setup.Snap, o.App, step.Signal, o.NewPID, what)
 	case lifecycle.DoRestart, lifecycle.SignalStart:
-		sw.task.Log("%s.%s restarted: revision %s to %s, pid %d to %d, gap %.1f ms", sw.setup.Snap, o.App, o.FromRev, o.ToRev, o.OldPID, o.NewPID, o.GapMS)
+		sw.task.Log("%s.%s restarted: revision %s to %s, pid %d to %d, gap %.1f ms%s", sw.setup.Snap, o.App, o.FromRev, o.ToRev, o.OldPID, o.NewPID, o.GapMS, frozen(o))
 	case lifecycle.DoStart:
 		sw.task.Log("%s.%s started from revision %s (pid %d)", sw.setup.Snap, o.App, o.ToRev, o.NewPID)
 	case lifecycle.DoStop:
 		sw.task.Log("%s.%s stopped (pid %d)", sw.setup.Snap, o.App, o.OldPID)
 	}
+}
+
+func frozen(o *Outcome) string {
+	if o.FrozenMS == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", workers frozen for %.1f ms", o.FrozenMS)
 }

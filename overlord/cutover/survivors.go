@@ -53,6 +53,8 @@ func (sw *Switch) evacuate(ctx context.Context, s lifecycle.Step, frozen bool) e
 	if st.ControlGroup == "" || st.MainPID == 0 {
 		return nil
 	}
+	began := time.Now()
+	stoodStill := func() { sw.outcome(s.App).FrozenMS = float64(time.Since(began).Microseconds()) / 1000 }
 	fctx, stop := context.WithTimeout(ctx, sw.freezeLimit(s))
 	err = sw.m.Systemd.Freeze(fctx, s.Unit)
 	stop()
@@ -63,11 +65,13 @@ func (sw *Switch) evacuate(ctx context.Context, s lifecycle.Step, frozen bool) e
 		}
 		sw.task.Log("%s could not be frozen, its workers are moved while they run", s.Unit)
 		sw.thaw(ctx, s.Unit)
+		stoodStill()
 		return sw.moveAll(ctx, s, st)
 	}
 	if err = sw.moveAll(ctx, s, st); err != nil || !frozen {
 		sw.thaw(ctx, s.Unit)
 	}
+	stoodStill()
 	return err
 }
 

@@ -36,6 +36,16 @@ type column struct {
 	mib     int64
 	writing bool // the service appends to its data all the time
 	others  int  // other snaps
+	sigterm bool // refresh-mode is sigterm
+	workers int  // processes beside main, which outlive it
+}
+
+// kind tells apart the snaps that the columns need.
+func (c column) kind() string {
+	if c.sigterm {
+		return fmt.Sprintf("sigterm-%d", c.workers)
+	}
+	return "restart"
 }
 
 func columns(o *options) ([]column, error) {
@@ -59,6 +69,16 @@ func columns(o *options) ([]column, error) {
 		if n > 0 {
 			out = append(out, column{mib: 1, others: n})
 		}
+	}
+	if o.workers == "none" {
+		return out, nil
+	}
+	for w := range strings.SplitSeq(o.workers, ",") {
+		n, err := strconv.Atoi(w)
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("cannot use %q as a number of workers", w)
+		}
+		out = append(out, column{title: fmt.Sprintf("sigterm, %d workers", n), mib: 1, sigterm: true, workers: n})
 	}
 	return out, nil
 }
@@ -87,7 +107,7 @@ func inside(ctx context.Context, o *options) error {
 		return err
 	}
 	defer b.systemd.Close()
-	if err := pack(ctx, 2+o.refreshes+o.traced); err != nil {
+	if err := pack(ctx, cols); err != nil {
 		return err
 	}
 	for _, c := range cols {
@@ -113,17 +133,34 @@ func output(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-func snapFile(n int) string { return fmt.Sprintf("%s/plain_%d.snap", work, n) }
+// snapFile is the one to install as the n-th. Two take turns: a file that is
+// current already would be no refresh.
+func (c column) snapFile(n int) string { return fmt.Sprintf("%s/%s-%d.snap", work, c.kind(), n%2) }
 
-// pack makes n versions of the snap, with a service that leaves its data alone.
-func pack(ctx context.Context, n int) error {
+// pack makes the snaps of all columns, with a service that leaves its data alone.
+func pack(ctx context.Context, cols []column) error {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	return parallel(n, func(i int) error {
-		return output(ctx, project+"/tests/lib/pack-snap.sh", snapName, strconv.Itoa(i), snapFile(i),
-			"svc.command=bin/fixture --name svc --serve unix:$SNAP_COMMON/svc.sock")
-	})
+	made := map[string]bool{}
+	for _, c := range cols {
+		if made[c.kind()] {
+			continue
+		}
+		made[c.kind()] = true
+		command := "svc.command=bin/fixture --name svc --serve unix:$SNAP_COMMON/svc.sock"
+		edits := []string{command}
+		if c.sigterm {
+			edits = []string{command + fmt.Sprintf(" --workers %d --worker-heartbeat 0", c.workers), "svc.refresh-mode=sigterm"}
+		}
+		err := parallel(2, func(i int) error {
+			return output(ctx, project+"/tests/lib/pack-snap.sh", append([]string{snapName, strconv.Itoa(i), c.snapFile(i)}, edits...)...)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parallel runs do(0) to do(n-1), two at a time, until one fails.
@@ -270,7 +307,7 @@ func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err er
 		return 0, err
 	}
 	r.daemonStart = milliseconds(time.Since(began))
-	if _, err := b.install(ctx, snapFile(0)); err != nil {
+	if _, err := b.install(ctx, c.snapFile(0)); err != nil {
 		return 0, err
 	}
 	if err := fill(dataDir, files, c.mib<<20); err != nil {
@@ -279,7 +316,10 @@ func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err er
 	if err := b.baselines(ctx, c, r); err != nil {
 		return 0, err
 	}
-	if _, err := b.install(ctx, snapFile(1)); err != nil { // warms the caches
+	if _, err := b.install(ctx, c.snapFile(1)); err != nil { // warms the caches
+		return 0, err
+	}
+	if err := endSurvivors(ctx, c); err != nil {
 		return 0, err
 	}
 	return mainPID("snapd.service")
@@ -287,6 +327,9 @@ func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err er
 
 // baselines measures what a refresh is made of, without a refresh.
 func (b *bench) baselines(ctx context.Context, c column, r *result) error {
+	if err := awaitReady(c); err != nil {
+		return err
+	}
 	for range max(3, b.o.refreshes/2) {
 		began := time.Now()
 		if err := b.systemd.Reload(ctx); err != nil {
@@ -299,6 +342,9 @@ func (b *bench) baselines(ctx context.Context, c column, r *result) error {
 		return err
 	}
 	for i := range max(3, b.o.refreshes/2) {
+		if err := awaitReady(c); err != nil {
+			return err
+		}
 		if err := b.systemd.Run(ctx, "restart", unit, "replace"); err != nil {
 			return err
 		}

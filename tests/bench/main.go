@@ -28,7 +28,7 @@ import (
 const usage = `usage: bench [FLAG]…
 
 Boots a device, installs the tree that "make install DESTDIR=build/bench" left, and refreshes a one-service snap again
-and again: with little and with much data, with few and with many other snaps installed.
+and again: with little and with much data, with few and with many other snaps installed, and with workers that outlive their main.
 
 `
 
@@ -38,6 +38,7 @@ type options struct {
 	traced    int
 	data      string
 	others    string
+	workers   string
 	budget    time.Duration
 	verbose   bool
 	stage     string
@@ -56,6 +57,7 @@ func parse(args []string) (*options, error) {
 	f.IntVar(&o.traced, "traced", 3, "further refreshes under strace and a D-Bus monitor, which only count; 0: none")
 	f.StringVar(&o.data, "data", "1,1w,100", "MiB of data in 64 files, one column each; w: a service that writes to it all the time")
 	f.StringVar(&o.others, "others", others, "other snaps installed, one column each with 1 MiB of data; also $BENCH_SNAPS; 0: no such column")
+	f.StringVar(&o.workers, "workers", "0,20,500", "workers of a service under refresh-mode sigterm, one column each with 1 MiB of data; none: no such column")
 	f.DurationVar(&o.budget, "budget", 4*time.Minute, "time for installing other snaps; when it is used up, those that there are do")
 	f.BoolVar(&o.verbose, "v", false, "list what was synced and what was asked of systemd, per refresh")
 	f.StringVar(&o.stage, "stage", "build/bench", "tree to put over the device's root")

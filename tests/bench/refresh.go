@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ type result struct {
 	daemonStart                       float64
 	bareReload, bareRestart, bareCopy series
 	gap, recorded, change, request    series
+	frozen                            series
 	steps                             map[string]series
 	stepNames                         []string
 	tasks                             map[string]series
@@ -51,7 +53,10 @@ func (b *bench) measure(ctx context.Context, c column) (*result, error) {
 	}
 	for i := range b.o.refreshes {
 		next := time.After(pace)
-		if err := b.refresh(ctx, r, pid, snapFile(2+i)); err != nil {
+		if err := b.refresh(ctx, r, pid, c.snapFile(2+i)); err != nil {
+			return nil, err
+		}
+		if err := endSurvivors(ctx, c); err != nil {
 			return nil, err
 		}
 		select {
@@ -73,6 +78,35 @@ func (b *bench) measure(ctx context.Context, c column) (*result, error) {
 	fmt.Printf("%-26s %d refreshes, gap %.1f ms, whole %.0f ms (%.0f s for this column)\n",
 		c.title+":", b.o.refreshes, r.gap.median(), r.change.median(), time.Since(began).Seconds())
 	return r, nil
+}
+
+// endSurvivors waits until main has all its workers, and ends those of the ones
+// before: each refresh is to find the same number.
+func endSurvivors(ctx context.Context, c column) error {
+	if c.workers == 0 {
+		return nil
+	}
+	if err := awaitReady(c); err != nil {
+		return err
+	}
+	return output(ctx, "systemctl", "stop", "snap."+snapName+".svc-r*.scope")
+}
+
+// awaitReady waits until main says that all its workers are there.
+func awaitReady(c column) error {
+	for end := time.Now().Add(30 * time.Second); c.workers > 0; time.Sleep(10 * time.Millisecond) {
+		raw, err := os.ReadFile(logFile)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(string(raw), " ready\n") {
+			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("cannot start %d workers: %s does not say that the service is ready", c.workers, logFile)
+		}
+	}
+	return nil
 }
 
 // refresh measures one.
@@ -121,11 +155,16 @@ func (b *bench) refresh(ctx context.Context, r *result, pid int, file string) er
 // readChange takes what the daemon itself has recorded.
 func (b *bench) readChange(ctx context.Context, r *result, ch *client.Change) error {
 	gap := regexp.MustCompile(`gap ([0-9.]+) ms`)
+	frozen := regexp.MustCompile(`workers frozen for ([0-9.]+) ms`)
 	for _, t := range ch.Tasks {
 		for _, line := range t.Log {
 			if m := gap.FindStringSubmatch(line); m != nil {
 				ms, _ := strconv.ParseFloat(m[1], 64)
 				r.recorded = append(r.recorded, ms)
+			}
+			if m := frozen.FindStringSubmatch(line); m != nil {
+				ms, _ := strconv.ParseFloat(m[1], 64)
+				r.frozen = append(r.frozen, ms)
 			}
 			_, steps, ok := strings.Cut(line, "Steps of the switch, in ms: ")
 			if !ok {
@@ -175,7 +214,11 @@ func (b *bench) count(ctx context.Context, r *result, pid int) error {
 	}
 	mon := startMonitor(ctx)
 	for i := range b.o.traced {
-		if _, err := b.install(ctx, snapFile(2+b.o.refreshes+i)); err != nil {
+		if _, err := b.install(ctx, r.snapFile(2+b.o.refreshes+i)); err != nil {
+			trace.stop()
+			return err
+		}
+		if err := endSurvivors(ctx, r.column); err != nil {
 			trace.stop()
 			return err
 		}

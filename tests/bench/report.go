@@ -89,6 +89,7 @@ func (b *bench) report() {
 		{fmt.Sprintf("Times in ms, median / maximum of %d refreshes", b.o.refreshes), nil},
 		{"gap, last line of the old main to first of the new", times(gap)},
 		{"gap as snapd has recorded it", times(func(r *result) series { return r.recorded })},
+		{"workers frozen for at most, as recorded", times(func(r *result) series { return r.frozen })},
 		{"whole refresh, change spawned to ready", times(change)},
 		{"the same from the request on, upload included", times(func(r *result) series { return r.request })},
 		{"snapd's CPU", times(func(r *result) series { return r.cpu })},
@@ -101,7 +102,7 @@ func (b *bench) report() {
 	rows = append(rows, b.parts(func(r *result) ([]string, map[string]series) { return r.stepNames, r.steps })...)
 	rows = append(rows, []row{
 		{"For comparison in the same column, ms", nil},
-		{"bare restart, last line to first", times(restart)},
+		{"bare restart, last line to first (it ends workers, too)", times(restart)},
 		{"bare daemon-reload", times(reload)},
 		{"cp -a of the data and sync", times(copied)},
 		{"snapd restarted until ready", func(r *result) string { return fmt.Sprintf("%.1f", r.daemonStart) }},
