@@ -118,3 +118,15 @@ func (d Dirs) Socket() string { return d.join("run/snapd.socket") }
 func (d Dirs) PrivateTmp(name string) string {
 	return d.join("tmp/snap-private-tmp/snap." + name + "/tmp")
 }
+
+// Profiles holds the text of every AppArmor profile of a snap, by its name.
+func (d Dirs) Profiles() string { return d.join("var/lib/snapd/apparmor/profiles") }
+
+// ProfileSets holds what the profiles of each revision are made from.
+func (d Dirs) ProfileSets() string { return d.join("var/lib/snapd/apparmor/sets") }
+
+// ProfileCache holds compiled profiles. It may be removed at any time.
+func (d Dirs) ProfileCache() string { return d.join("var/cache/apparmor/snapd") }
+
+// SnapctlSocket is the socket that snapctl talks to.
+func (d Dirs) SnapctlSocket() string { return d.join("run/snapd-snap.socket") }

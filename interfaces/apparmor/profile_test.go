@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apparmor_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"endured/dirs"
+	"endured/interfaces/apparmor"
+	"endured/snap"
+)
+
+var update = flag.Bool("update", false, "rewrite the outputs in testdata")
+
+// golden are sets whose text is kept in testdata.
+func golden() map[string]*apparmor.Set {
+	svc := apparmor.Profile{App: "svc", Service: true}
+	plugged := apparmor.Profile{
+		App: "svc", Service: true, Capabilities: []string{"CAP_NET_ADMIN"},
+		Rules: []string{"network inet,", "network inet6,", "owner /{root,home/*}/{,**} rwkl,"},
+	}
+	return map[string]*apparmor.Set{
+		"service":   {Snap: "web", Revision: 7, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{svc}},
+		"app":       {Snap: "web", Revision: -1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{App: "cli"}}},
+		"hook":      {Snap: "web", Revision: 7, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{Hook: "configure"}}},
+		"plugged":   {Snap: "web", Revision: 7, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{plugged}},
+		"devmode":   {Snap: "web", Revision: 7, Mode: apparmor.Complain, Profiles: []apparmor.Profile{svc}},
+		"classic":   {Snap: "web", Revision: 7, Mode: apparmor.Unconfined, Profiles: []apparmor.Profile{svc}},
+		"sealed":    {Snap: "web", Revision: 7, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{plugged}, Seal: &apparmor.Seal{}},
+		"successor": {Snap: "web", Revision: 7, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{svc}, Seal: &apparmor.Seal{Successor: 8, Into: []string{"svc"}}},
+	}
+}
+
+// TestGolden shows the profiles, and has the parser of this machine compile
+// every one of them. It needs the package apparmor, and not a kernel with it.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	parser := apparmor.Offline(dirs.New("/"))
+	if err := parser.Check(); err != nil {
+		t.Fatalf("%v: run make deps", err)
+	}
+	for name, set := range golden() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			texts, err := set.Texts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(texts) != 1 {
+				t.Fatalf("%d texts", len(texts))
+			}
+			got := texts[set.Labels()[0]]
+			path := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(want) != got {
+				t.Errorf("%s differs (-update accepts); got:\n%s", path, got)
+			}
+			compiled, err := parser.Compile(t.Context(), got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(compiled), set.Labels()[0]) {
+				t.Errorf("what was compiled does not name %s", set.Labels()[0])
+			}
+		})
+	}
+}
+
+func TestParserRefuses(t *testing.T) {
+	t.Parallel()
+	_, err := apparmor.Offline(dirs.New("/")).Compile(t.Context(), "profile x {\n /a rz,\n}\n")
+	if err == nil || !strings.Contains(err.Error(), "syntax error") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestHostileValues has every place where text enters a profile refuse what
+// would be more than a value there.
+func TestHostileValues(t *testing.T) {
+	t.Parallel()
+	hostile := []string{
+		"", "a b", "a,", "a\n/** rw,", "a}", "{a,b}", "a*", "a?", "[a]", "a\"", "a\\", "a#b", "@{HOME}", "a\x00", "a^b", "a!b", "a$b", "a'b", "a;b", "ä", "a\tb",
+	}
+	for _, v := range hostile {
+		if err := apparmor.CheckValue(v); err == nil {
+			t.Errorf("CheckValue takes %q", v)
+		}
+		for _, set := range []*apparmor.Set{
+			{Snap: v, Revision: 1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{App: "a"}}},
+			{Snap: "web", Revision: 1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{App: v}}},
+			{Snap: "web", Revision: 1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{Hook: v}}},
+			{Snap: "web", Revision: 1, Mode: apparmor.Mode(v), Profiles: []apparmor.Profile{{App: "a"}}},
+			{Snap: "web", Revision: 1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{App: "a", Capabilities: []string{v}}}},
+		} {
+			if _, err := set.Texts(); err == nil {
+				t.Errorf("%+v makes a profile", set)
+			}
+		}
+	}
+	for _, v := range []string{"/a/b", "org.example.Foo", "a-b_c+d:e=f~g%h"} {
+		if err := apparmor.CheckValue(v); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	texts := func(rule string) error {
+		set := &apparmor.Set{Snap: "web", Revision: 1, Mode: apparmor.Enforce, Profiles: []apparmor.Profile{{App: "a", Rules: []string{rule}}}}
+		_, err := set.Texts()
+		return err
+	}
+	for _, rule := range []string{
+		"network inet,", "/etc/{a,b}/** rw,", "owner @{HOME}/** r,", `"/with space" r,`, "audit deny /x w,", "dbus (send) bus=system peer=(label=unconfined),",
+		"capability net_admin,", "change_profile -> unconfined,", "mount fstype=tmpfs,", "/usr/bin/x px -> y,",
+	} {
+		if err := texts(rule); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, rule := range []string{
+		"", ",", "network inet", "/x r,\n/y w,", "/x r, }", "} profile evil {", "profile evil { /** rw, }", "#include <x>,", "include <abstractions/base>,", "/x r, # ,", "hat h {},", "^h {},",
+		`"/x r,`, "{ /x r,", "/x} r,{", "@INCLUDE,", "set rlimit nofile <= 1,", "alias /a -> /b,", "/x \x01r,",
+	} {
+		if err := texts(rule); err == nil {
+			t.Errorf("rule %q is taken", rule)
+		}
+	}
+}
+
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		snap, name string
+		rev        snap.Revision
+		label      string
+	}{
+		{"web", "svc", 7, "snap.web.svc.7"},
+		{"web-2", "hook.configure", -3, "snap.web-2.hook.configure.x3"},
+	} {
+		if got := apparmor.Label(c.snap, c.name, c.rev); got != c.label {
+			t.Errorf("got %s", got)
+		}
+		s, n, r, ok := apparmor.ParseLabel(c.label)
+		if !ok || s != c.snap || n != c.name || r != c.rev {
+			t.Errorf("%s: %q %q %v %v", c.label, s, n, r, ok)
+		}
+	}
+	for _, l := range []string{"", "unconfined", "snap.web", "snap.web.svc", "snap.web.svc.0", "snap.web.svc.7 (enforce)", "snap.web.svc.7//&x", "snap.we b.svc.7", "/usr/bin/man"} {
+		if _, _, _, ok := apparmor.ParseLabel(l); ok {
+			t.Errorf("%q is taken for a label", l)
+		}
+	}
+}
