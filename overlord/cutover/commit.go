@@ -71,13 +71,12 @@ func (sw *Switch) note(rec *snapstate.Record, step lifecycle.Step, o *Outcome) {
 	if o.InvocationID != "" && !o.ToRev.Unset() {
 		rec.Started[step.App] = snapstate.Started{InvocationID: o.InvocationID, Revision: o.ToRev}
 	}
-	here := sw.to == nil || service(sw.to, step.App) != nil
 	started := !o.ToRev.Unset() || step.Action == lifecycle.DoStart || step.Action == lifecycle.DoRestart
 	by := slices.Contains(rec.HandStopped, step.App)
 	switch {
 	case o.StoppedByHand && !by:
 		rec.HandStopped = append(rec.HandStopped, step.App)
-	case by && !o.StoppedByHand && (started || !here):
+	case by && !o.StoppedByHand && started: // one that this revision lacks may come back with another
 		rec.HandStopped = slices.DeleteFunc(rec.HandStopped, func(a string) bool { return a == step.App })
 	}
 }

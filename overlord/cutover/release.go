@@ -26,7 +26,7 @@ func (sw *Switch) activators(ctx context.Context, c course, changed []string) er
 		return err
 	}
 	for _, a := range c.target.Services() {
-		fresh := c.other == nil || slices.Contains(c.enable, a.Name)
+		fresh := (c.other == nil || slices.Contains(c.enable, a.Name)) && !sw.heldBack(a.Name)
 		for _, u := range set.Activators(a.Name) {
 			sts, err := sw.m.Systemd.Status(ctx, u)
 			if err != nil {
@@ -49,6 +49,12 @@ func (sw *Switch) activators(ctx context.Context, c course, changed []string) er
 		}
 	}
 	return wrappers.MakeLinks(set.Links, sw.m.Wrap)
+}
+
+// heldBack tells whether the operator has stopped the service, and whether that
+// still holds: enabling the snap starts all that was enabled.
+func (sw *Switch) heldBack(app string) bool {
+	return sw.record != nil && sw.setup.Event != lifecycle.Enable && slices.Contains(sw.record.HandStopped, app)
 }
 
 // release opens the gate and waits until everything that was queued behind it

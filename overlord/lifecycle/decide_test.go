@@ -65,6 +65,7 @@ func TestDecisions(t *testing.T) {
 		{Refresh, "new, install-mode", "", LeaveDown, ByNew, 0},
 		{Refresh, "disabled", "", LeaveDown, ByOperator, 0},
 		{Refresh, "stopped by hand", "", LeaveDown, ByOperator, 0},
+		{Refresh, "returns, by hand", "", LeaveDown, ByOperator, 0},
 		{Refresh, "not running", "endure", DoStart, ByEvent, 3},
 		{Refresh, "socket, idle", "", LeaveDown, ByNew, 0},
 		{Refresh, "oneshot, done", "endure", DoStart, ByEvent, 3},

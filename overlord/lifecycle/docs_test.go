@@ -186,6 +186,7 @@ func docSituations(t *testing.T) []docSituation {
 	}{
 		{"enabled, not running", "not running", ""},
 		{"stopped by `snap stop`", "stopped by hand", ""},
+		{"stopped by `snap stop`, and not in the revisions between", "returns, by hand", ""},
 		{"disabled, not running", "disabled", ""},
 		{"disabled, but running (restart)", "disabled, running", "restart"},
 		{"started by a socket, idle", "socket, idle", ""},

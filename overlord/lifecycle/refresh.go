@@ -23,9 +23,11 @@ func (d *decision) refreshStep(app string) (Step, error) {
 	case !known:
 		// No unit: new here, whatever the old revision says.
 		return d.fresh(s, next, ByNew, "a new service"), nil
-	case old != nil && obs.Enabled && gains(old, next):
+	case obs.Enabled && gains(old, next):
 		s.Enable = true
-		s.Activators = activators(next, DoStart)
+		if obs.Running || !obs.HandStopped {
+			s.Activators = activators(next, DoStart)
+		}
 	}
 	if obs.Running {
 		s, err := d.refreshRunning(s, obs)
@@ -86,6 +88,9 @@ func (d *decision) refreshRunning(s Step, obs Service) (Step, error) {
 	s.To, s.Undo = d.plan.To, "restart"
 	s = d.stopped(s, obs, false)
 	if w.class == classRestart {
+		if s.Oneshot && obs.MainPID != 0 {
+			w.why += ", and its work begins anew"
+		}
 		return s.decided(DoRestart, w.decider, w.why), nil
 	}
 	s.Signal, s.All, s.Survivors, s.Delegated = w.mode.Signal(), w.mode.All(), false, false
@@ -216,6 +221,9 @@ func gains(old, next *snap.App) bool {
 
 // bootUnits names what is enabled for a service: its activators, else itself.
 func bootUnits(a *snap.App) []string {
+	if a == nil {
+		return nil
+	}
 	var units []string
 	for _, s := range a.Sockets {
 		units = append(units, "socket "+s.Name)

@@ -47,6 +47,7 @@ var situations = []situation{
 	{"running", func(c *situationCase) {}},
 	{"not running", func(c *situationCase) { c.db = Service{Enabled: true} }},
 	{"stopped by hand", func(c *situationCase) { c.db = Service{Enabled: true, HandStopped: true} }},
+	{"returns, by hand", func(c *situationCase) { c.drop(c.in.Old); c.db = Service{Enabled: true, HandStopped: true} }},
 	{"disabled", func(c *situationCase) { c.db = Service{} }},
 	{"disabled, running", func(c *situationCase) { c.db.Enabled = false }},
 	{"running from rev 1", func(c *situationCase) { c.older.RefreshMode, c.old.RefreshMode = c.mode, ""; c.db.Revision = 1 }},

@@ -59,7 +59,7 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 	}
 	intent := &cutover.Intent{BootID: m.BootID, Record: rec}
 	if rec != nil && to != nil {
-		remember(obs.Services, rec.Disabled, to, s.Event == lifecycle.Enable)
+		remember(obs.Services, rec, to, s.Event == lifecycle.Enable)
 	}
 	for app, svc := range obs.Services {
 		if !svc.Enabled {
@@ -87,15 +87,16 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 	return intent, nil
 }
 
-// remember fills in what units that are gone would say about enablement: those
-// of a disabled snap, when all, and those that only an earlier revision had.
-func remember(services map[string]lifecycle.Service, disabled []string, to *snap.Info, all bool) {
+// remember fills in what units that are gone would say: those of a disabled
+// snap, when all, and those that only an earlier revision had.
+func remember(services map[string]lifecycle.Service, rec *snapstate.Record, to *snap.Info, all bool) {
 	for _, a := range to.Services() {
 		if _, there := services[a.Name]; there {
 			continue
 		}
-		if off := slices.Contains(disabled, a.Name); off || all {
-			services[a.Name] = lifecycle.Service{Enabled: !off}
+		off, stopped := slices.Contains(rec.Disabled, a.Name), slices.Contains(rec.HandStopped, a.Name)
+		if off || stopped || all {
+			services[a.Name] = lifecycle.Service{Enabled: !off, HandStopped: stopped}
 		}
 	}
 }
