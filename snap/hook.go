@@ -88,11 +88,9 @@ func (d *draft) hook(name, path string, v *yaml.Node) {
 		case "environment":
 			h.Environment = d.environment(path, v)
 		case "plugs":
-			h.Plugs = d.strs(path, v)
-			d.bind(d.plugs, h.Plugs)
+			d.bind(d.plugs, d.strs(path, v), toHook(name))
 		case "slots":
-			h.Slots = d.strs(path, v)
-			d.bind(d.slots, h.Slots)
+			d.bind(d.slots, d.strs(path, v), toHook(name))
 		default:
 			d.unknown(path, key, hookKeys)
 		}
@@ -107,16 +105,6 @@ func hookProblem(name string) string {
 	return "this hook is not run, and the snap may rely on it; there is " + either(knownHooks())
 }
 
-// finishHooks gives hooks the plugs and slots that nobody names.
-func (d *draft) finishHooks() {
-	d.info.forAll.plugs = withUnbound(nil, d.plugs)
-	d.info.forAll.slots = withUnbound(nil, d.slots)
-	for _, h := range d.info.Hooks {
-		h.Plugs = withUnbound(h.Plugs, d.plugs)
-		h.Slots = withUnbound(h.Slots, d.slots)
-	}
-}
-
 // AddHooks adds the hooks that lie in meta/hooks and that snap.yaml does not
 // speak of.
 func (i *Info) AddHooks(names ...string) {
@@ -124,7 +112,16 @@ func (i *Info) AddHooks(names ...string) {
 		if i.Hooks[n] != nil {
 			continue
 		}
-		i.Hooks[n] = &Hook{Snap: i, Name: n, Plugs: slices.Clone(i.forAll.plugs), Slots: slices.Clone(i.forAll.slots)}
+		h := &Hook{Snap: i, Name: n}
+		i.Hooks[n] = h
+		for _, p := range i.PlugsOf("hook." + n) {
+			p.Hooks = sortedSet(append(p.Hooks, n))
+			h.Plugs = append(h.Plugs, p.Name)
+		}
+		for _, s := range i.SlotsOf("hook." + n) {
+			s.Hooks = sortedSet(append(s.Hooks, n))
+			h.Slots = append(h.Slots, s.Name)
+		}
 		if why := hookProblem(n); why != "" {
 			i.needs = append(i.needs, Problem{Key: path.Join(hooksDir, n), Message: why})
 		}

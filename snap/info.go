@@ -26,9 +26,9 @@ type Info struct {
 	Assumes       []string
 	Hooks         map[string]*Hook // of hooks:, and of meta/hooks when read from a file or a tree
 	Apps          map[string]*App
-	Environment   []EnvVar // in the author's order
-	Plugs         []string // names only, sorted: nothing is connected yet
-	Slots         []string
+	Environment   []EnvVar         // in the author's order
+	Plugs         map[string]*Plug // those that apps and hooks name included
+	Slots         map[string]*Slot
 
 	// Notes are findings that do not make the snap unusable: unknown keys,
 	// accepted keys without effect. Each is one sentence for the author.
@@ -36,9 +36,6 @@ type Info struct {
 
 	// Revision is not part of snap.yaml: it is what the device calls this revision.
 	Revision Revision
-
-	// forAll are the plugs and slots that no app and no hook names.
-	forAll struct{ plugs, slots []string }
 
 	// needs is what Supported refuses, in the author's order.
 	needs []Problem
@@ -58,7 +55,7 @@ type App struct {
 	ReloadCommand   string
 	PostStopCommand string
 	Environment     []EnvVar
-	Plugs, Slots    []string
+	Plugs, Slots    []string // names, sorted; those of the snap that nothing names are for all
 
 	Daemon           string // "", "simple", "forking", "oneshot", "dbus", "notify"
 	RefreshMode      RefreshMode

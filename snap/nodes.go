@@ -25,6 +25,7 @@ const (
 	maxNotes     = 100
 	maxApps      = 500
 	maxSockets   = 64
+	maxPlugs     = 500
 	maxEnv       = 500
 	maxEnvValue  = 32 << 10
 	maxCommand   = 8 << 10

@@ -3,9 +3,7 @@
 package snap
 
 import (
-	"maps"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -19,21 +17,13 @@ var topKeys = []string{
 	"slots", "source-code", "summary", "system-usernames", "title", "type", "version", "website",
 }
 
-// iface is a plug or a slot as far as validation needs it.
-type iface struct {
-	name    string // of the interface
-	bus     string // its attribute bus:, for the interface dbus
-	busName string // its attribute name:, for the interface dbus
-	bound   bool   // an app or a hook names it
-}
-
 // draft is an Info in the making.
 type draft struct {
 	parser
 	info  *Info
-	plugs map[string]*iface
-	slots map[string]*iface
-	apps  []*appDraft // in the author's order
+	plugs map[string]*Plug
+	slots map[string]*Plug // see Slot
+	apps  []*appDraft      // in the author's order
 }
 
 // Parse reads and validates a snap.yaml. The error is an *InvalidError that
@@ -51,8 +41,8 @@ func Parse(data []byte) (*Info, error) {
 			Apps:  map[string]*App{},
 			Hooks: map[string]*Hook{},
 		},
-		plugs: map[string]*iface{},
-		slots: map[string]*iface{},
+		plugs: map[string]*Plug{},
+		slots: map[string]*Plug{},
 	}
 	if root.Kind != yaml.MappingNode {
 		d.bad("", "the document must be a map of keys such as name and version, found %s", kindName(root))
@@ -106,7 +96,7 @@ func (d *draft) topKey(key, path string, v *yaml.Node) {
 	case "apps":
 		d.mapping(path, v, d.app)
 	case "plugs", "slots":
-		d.mapping(path, v, func(key, path string, v *yaml.Node) { d.iface(d.ifaces(path), key, path, v) })
+		d.mapping(path, v, func(key, path string, v *yaml.Node) { d.plug(d.plugsAt(path), key, path, v) })
 	default:
 		d.topNeed(key, path, v)
 	}
@@ -134,22 +124,6 @@ func (d *draft) topNeed(key, path string, v *yaml.Node) {
 func (d *draft) refuse(path string, v *yaml.Node, reason string) {
 	if !isNull(v) && (v.Kind == yaml.ScalarNode || len(v.Content) > 0) {
 		d.need(path, "%s", reason)
-	}
-}
-
-func (d *draft) ifaces(path string) map[string]*iface {
-	if strings.HasPrefix(path, "slots.") {
-		return d.slots
-	}
-	return d.plugs
-}
-
-func (d *draft) bind(in map[string]*iface, names []string) {
-	for _, n := range names {
-		if in[n] == nil {
-			in[n] = &iface{name: n}
-		}
-		in[n].bound = true
 	}
 }
 
@@ -214,42 +188,6 @@ func (d *draft) environment(path string, v *yaml.Node) []EnvVar {
 	return out
 }
 
-// iface reads an entry of the top-level plugs: or slots:, which is the name of
-// an interface, a map with interface: and attributes, or nothing.
-func (d *draft) iface(in map[string]*iface, name, path string, v *yaml.Node) {
-	f := &iface{name: name}
-	switch {
-	case v.Kind == yaml.ScalarNode:
-		if s, ok := d.str(path, v); ok && s != "" {
-			f.name = s
-		}
-	case v.Kind == yaml.MappingNode:
-		d.mapping(path, v, func(key, path string, v *yaml.Node) {
-			switch key {
-			case "interface":
-				if s, ok := d.str(path, v); ok && s != "" {
-					f.name = s
-				}
-			case "bus":
-				if v.Kind == yaml.ScalarNode {
-					f.bus, _ = d.str(path, v)
-				}
-			case "name":
-				if v.Kind == yaml.ScalarNode {
-					f.busName, _ = d.str(path, v)
-				}
-			}
-		})
-	default:
-		d.bad(path, "must be the name of an interface or a map, found %s", kindName(v))
-	}
-	// Apps and hooks may have bound the name before the author defined it.
-	if old := in[name]; old != nil {
-		f.bound = old.bound
-	}
-	in[name] = f
-}
-
 // finish checks what takes the whole document to check.
 func (d *draft) finish() {
 	i := d.info
@@ -263,36 +201,13 @@ func (d *draft) finish() {
 	} else if err != nil {
 		d.bad("version", "%s", err)
 	}
-	d.finishIfaces()
+	d.finishPlugs()
 	for _, a := range d.apps {
 		d.finishApp(a)
 	}
-	d.finishHooks()
 	d.checkOrder()
 	d.checkActivation()
 	if len(d.problems) == 0 {
 		d.findNeeds()
-	}
-}
-
-func (d *draft) finishIfaces() {
-	for _, in := range []struct {
-		what string
-		m    map[string]*iface
-		out  *[]string
-	}{{"plugs", d.plugs, &d.info.Plugs}, {"slots", d.slots, &d.info.Slots}} {
-		*in.out = slices.Sorted(maps.Keys(in.m))
-		for _, name := range *in.out {
-			if err := checkIfaceName(name); err != nil {
-				d.bad(in.what, "%s", err)
-			} else if err := checkIfaceName(in.m[name].name); err != nil {
-				d.bad(join(in.what, name), "%s", err)
-			}
-		}
-	}
-	for _, name := range d.info.Plugs {
-		if d.slots[name] != nil {
-			d.bad(join("slots", name), "there is a plug of that name; names of plugs and slots must differ")
-		}
 	}
 }

@@ -87,11 +87,9 @@ func (d *draft) appCommandKey(a *appDraft, key, path string, v *yaml.Node) {
 	case "environment":
 		a.Environment = d.environment(path, v)
 	case "plugs":
-		a.Plugs = d.strs(path, v)
-		d.bind(d.plugs, a.Plugs)
+		d.bind(d.plugs, d.strs(path, v), toApp(a.Name))
 	case "slots":
-		a.Slots = d.strs(path, v)
-		d.bind(d.slots, a.Slots)
+		d.bind(d.slots, d.strs(path, v), toApp(a.Name))
 	case "pid-file":
 		a.PIDFile, _ = d.str(path, v)
 	case "bus-name":
@@ -245,8 +243,6 @@ func (d *draft) finishApp(a *appDraft) {
 	if len(a.Sockets) > 0 && d.info.Confinement != "classic" && !d.mayBind(a) {
 		d.bad(join(a.path, "sockets"), "needs the plug network-bind in %s", join(a.path, "plugs"))
 	}
-	a.Plugs = withUnbound(a.Plugs, d.plugs)
-	a.Slots = withUnbound(a.Slots, d.slots)
 	if a.BusName != "" && (len(a.BusName) > 255 || !busNamePattern.MatchString(a.BusName)) {
 		d.bad(join(a.path, "bus-name"), "%s is not a D-Bus name such as org.example.Daemon", quote(a.BusName))
 	}
@@ -257,20 +253,8 @@ func (d *draft) complained(key string) bool {
 	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Key == key })
 }
 
-// withUnbound adds the snap's plugs (or slots) that no app names: they are for all.
-func withUnbound(names []string, all map[string]*iface) []string {
-	out := slices.Clone(names)
-	for n, f := range all {
-		if !f.bound {
-			out = append(out, n)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 func (d *draft) mayBind(a *appDraft) bool {
-	return slices.ContainsFunc(withUnbound(a.Plugs, d.plugs), func(n string) bool { return d.plugs[n].name == "network-bind" })
+	return slices.ContainsFunc(a.Plugs, func(n string) bool { return d.plugs[n].Interface == "network-bind" })
 }
 
 func (d *draft) checkModes(a *appDraft, service bool) {

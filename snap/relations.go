@@ -100,25 +100,26 @@ func (d *draft) checkActivation() {
 		}
 		for _, name := range a.ActivatesOn {
 			slot := d.slots[name]
+			onBus, busName := busOf(slot)
 			switch {
 			case slot == nil:
 				d.bad(key, "%s is not a slot of this snap", quote(name))
-			case slot.name != "dbus":
-				d.bad(key, "the slot %s is of interface %s; only dbus can activate", quote(name), quote(slot.name))
-			case slot.bus != bus:
-				d.bad(key, "the slot %s is on bus %s; this service needs one on bus %q", quote(name), quote(slot.bus), bus)
-			case len(slot.busName) > 255 || !busNamePattern.MatchString(slot.busName):
-				d.bad(join(join("slots", name), "name"), "%s is not a D-Bus name such as org.example.Daemon", quote(slot.busName))
+			case slot.Interface != "dbus":
+				d.bad(key, "the slot %s is of interface %s; only dbus can activate", quote(name), quote(slot.Interface))
+			case onBus != bus:
+				d.bad(key, "the slot %s is on bus %s; this service needs one on bus %q", quote(name), quote(onBus), bus)
+			case len(busName) > 255 || !busNamePattern.MatchString(busName):
+				d.bad(join(join("slots", name), "name"), "%s is not a D-Bus name such as org.example.Daemon", quote(busName))
 			case by[name] != "":
 				d.bad(key, "the slot %s activates %s already", quote(name), quote(by[name]))
-			case byName[slot.busName] != "":
-				d.bad(key, "the name %s activates %s already", quote(slot.busName), quote(byName[slot.busName]))
+			case byName[busName] != "":
+				d.bad(key, "the name %s activates %s already", quote(busName), quote(byName[busName]))
 			default:
 				by[name] = a.Name
-				byName[slot.busName] = a.Name
-				a.ActivationNames = append(a.ActivationNames, slot.busName)
+				byName[busName] = a.Name
+				a.ActivationNames = append(a.ActivationNames, busName)
 				if a.Daemon == "dbus" && !slices.Contains(a.set, "bus-name") {
-					a.BusName = slot.busName
+					a.BusName = busName
 				}
 			}
 		}
@@ -127,6 +128,16 @@ func (d *draft) checkActivation() {
 		}
 		d.findBusNames(a)
 	}
+}
+
+// busOf returns the attributes bus: and name: of a dbus slot.
+func busOf(slot *Plug) (bus, name string) {
+	if slot == nil {
+		return "", ""
+	}
+	bus, _ = slot.Attrs["bus"].(string)
+	name, _ = slot.Attrs["name"].(string)
+	return bus, name
 }
 
 // findBusNames lists what a service may own on the system bus: its bus-name,
@@ -140,17 +151,18 @@ func (d *draft) findBusNames(a *appDraft) {
 	}
 	for _, name := range slices.Concat(a.Slots, a.ActivatesOn) {
 		slot := d.slots[name]
-		if slot == nil || slot.name != "dbus" || slot.bus != "system" {
+		onBus, busName := busOf(slot)
+		if slot == nil || slot.Interface != "dbus" || onBus != "system" {
 			continue
 		}
-		if len(slot.busName) > 255 || !busNamePattern.MatchString(slot.busName) {
+		if len(busName) > 255 || !busNamePattern.MatchString(busName) {
 			key := join(join("slots", name), "name")
 			if !d.complained(key) {
-				d.bad(key, "%s is not a D-Bus name such as org.example.Daemon", quote(slot.busName))
+				d.bad(key, "%s is not a D-Bus name such as org.example.Daemon", quote(busName))
 			}
 			continue
 		}
-		a.BusNames = append(a.BusNames, slot.busName)
+		a.BusNames = append(a.BusNames, busName)
 	}
 	slices.Sort(a.BusNames)
 	a.BusNames = slices.Compact(a.BusNames)
