@@ -42,6 +42,9 @@ type Task struct {
 
 	SpawnTime time.Time  `json:"spawn-time,omitzero"`
 	ReadyTime *time.Time `json:"ready-time,omitempty"`
+
+	// Snap (additive) is the one that the task works on, "" if it is not about one.
+	Snap string `json:"snap,omitempty"`
 }
 
 // Progress is how far a task is. A total of 1 means that it cannot tell.
@@ -62,6 +65,24 @@ func (c *Change) SnapNames() []string {
 		return []string{name}
 	}
 	return nil
+}
+
+// Succeeded returns the snaps for which everything was done: all of them, or
+// those whose tasks did not fail with the others.
+func (c *Change) Succeeded() []string {
+	var out []string
+	for _, name := range c.SnapNames() {
+		ok := c.Ready
+		for _, t := range c.Tasks {
+			if t.Snap == name && t.Status != "Done" || t.Snap == "" && c.Status != "Done" {
+				ok = false
+			}
+		}
+		if ok {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // Which changes to list.

@@ -21,6 +21,9 @@ const (
 	KindNeedsDevmode     = "snap-needs-devmode"
 	KindNotClassic       = "snap-not-classic"
 	KindLocal            = "snap-local"
+	// KindNoChannel says that nothing is released in a channel; the value is
+	// {"snap-name", "action", "channel", "architecture", "releases"}.
+	KindNoChannel        = "snap-channel-not-available"
 	KindRevisionNotFound = "snap-revision-not-available"
 	KindAppNotFound      = "app-not-found"
 	// KindNoOption says that an option is not set; the value is {"SnapName", "Key"}.

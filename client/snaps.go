@@ -37,6 +37,17 @@ type Snap struct {
 	MountedFrom     string     `json:"mounted-from,omitempty"` // for uid 0 only
 	Apps            []AppInfo  `json:"apps,omitempty"`
 
+	// Of a snap in the store: its size in bytes, what its channels have, by
+	// name, and its tracks.
+	DownloadSize int64                  `json:"download-size,omitempty"`
+	Channels     map[string]ChannelSnap `json:"channels,omitempty"`
+	Tracks       []string               `json:"tracks,omitempty"`
+
+	// Plan and PlanError (additive), of a refresh that is possible: what it
+	// would do, or why it cannot be. The daemon's own plan is a client.Plan here.
+	Plan      any    `json:"refresh-plan,omitempty"`
+	PlanError string `json:"refresh-error,omitempty"`
+
 	// Classic (additive) tells that it was installed with --classic.
 	Classic bool `json:"classic,omitempty"`
 	// Unconfined (additive) tells that the confinement that the snap asks for is
@@ -44,6 +55,16 @@ type Snap struct {
 	Unconfined bool `json:"unconfined,omitempty"`
 	// Notes (additive) are findings about the snap.yaml.
 	Notes []string `json:"yaml-notes,omitempty"`
+}
+
+// ChannelSnap is what a channel has.
+type ChannelSnap struct {
+	Revision    string    `json:"revision"`
+	Version     string    `json:"version"`
+	Channel     string    `json:"channel"`
+	Confinement string    `json:"confinement"`
+	Size        int64     `json:"size"`
+	ReleasedAt  time.Time `json:"released-at,omitzero"`
 }
 
 // Publisher is who a store says a snap is from.
@@ -91,6 +112,16 @@ type SystemInfo struct {
 	Architecture  string    `json:"architecture,omitempty"`
 	Locations     Locations `json:"locations,omitempty"`
 	Confinement   string    `json:"confinement"`
+
+	Refresh RefreshTimes `json:"refresh"`
+}
+
+// RefreshTimes is when snaps are refreshed by themselves; "" is not known.
+type RefreshTimes struct {
+	Timer string `json:"timer,omitempty"`
+	Last  string `json:"last,omitempty"` // these are RFC 3339 times
+	Hold  string `json:"hold,omitempty"`
+	Next  string `json:"next,omitempty"`
 }
 
 // OSRelease names the distribution.
@@ -144,6 +175,10 @@ type SnapRequest struct {
 	Revision  string   `json:"revision,omitempty"`
 	Purge     bool     `json:"purge,omitempty"`
 	Terminate bool     `json:"terminate,omitempty"`
+	Channel   string   `json:"channel,omitempty"`
+	Amend     bool     `json:"amend,omitempty"`
+	// Transaction is "per-snap" (the default) or "all-snaps".
+	Transaction string `json:"transaction,omitempty"`
 
 	// DryRun (additive) asks for the plan only. With action "install", Path is
 	// the absolute path of the file that would be installed.
@@ -189,16 +224,6 @@ func (c *Client) PlanRemove(ctx context.Context, names []string, o RemoveOptions
 	path, r := removeRequest(names, o)
 	r.DryRun = true
 	return c.plan(ctx, path, r)
-}
-
-// Refresh asks for the newest revision from the store.
-func (c *Client) Refresh(ctx context.Context, name string) (changeID string, err error) {
-	return c.start(ctx, snapPath(name), SnapRequest{Action: "refresh"})
-}
-
-// InstallName asks for a snap from the store.
-func (c *Client) InstallName(ctx context.Context, name string, o InstallOptions) (changeID string, err error) {
-	return c.start(ctx, snapPath(name), SnapRequest{Action: "install", InstallOptions: o})
 }
 
 // Enable makes a disabled snap available again.

@@ -133,6 +133,9 @@ func snapJSON(c *call, v recipes.SnapView) client.Snap {
 	if v.Current {
 		out.Status = "active"
 	}
+	if out.Channel = v.Rev.Channel; !rev.Local() {
+		out.TrackingChannel = v.Record.Channel
+	}
 	if !v.Rev.Installed.IsZero() {
 		when := v.Rev.Installed
 		out.InstallDate = &when
@@ -144,13 +147,17 @@ func snapJSON(c *call, v recipes.SnapView) client.Snap {
 		out.Broken = "cannot read its snap.yaml"
 		return out
 	}
-	i := v.Info
+	describe(&out, v.Info)
+	out.Unconfined = !v.Confined && v.Info.Confinement == "strict" && !out.DevMode && !out.Classic
+	return out
+}
+
+// describe adds what the snap's metadata says.
+func describe(out *client.Snap, i *snap.Info) {
 	out.Title, out.Summary, out.Description, out.License = i.Title, i.Summary, i.Description, i.License
 	out.Version, out.Base, out.Confinement, out.Notes = i.Version, i.Base, i.Confinement, i.Notes
 	if i.Type != "" {
 		out.Type = i.Type
 	}
 	out.Apps = appsJSON(i)
-	out.Unconfined = !v.Confined && i.Confinement == "strict" && !out.DevMode && !out.Classic
-	return out
 }

@@ -10,6 +10,7 @@ import (
 	"endured/overlord/servicestate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 )
 
 // Backend is what the daemon needs of the overlord. Methods that return a
@@ -19,6 +20,19 @@ type Backend interface {
 	InstallFile(ctx context.Context, path string, o recipes.InstallOptions) (changeID string, err error)
 	// PlanInstallFile reads the file where it is, and writes nothing.
 	PlanInstallFile(ctx context.Context, path string, o recipes.InstallOptions) (*lifecycle.Plan, error)
+	// InstallNames and Refresh take from the store; no names to refresh are all.
+	InstallNames(ctx context.Context, names []string, o recipes.StoreOptions) (changeID string, err error)
+	PlanInstallNames(ctx context.Context, names []string, o recipes.StoreOptions) ([]*lifecycle.Plan, error)
+	Refresh(ctx context.Context, names []string, o recipes.StoreOptions) (changeID string, err error)
+	PlanRefresh(ctx context.Context, names []string, o recipes.StoreOptions) ([]*lifecycle.Plan, error)
+	// Updates lists the refreshes that are possible, with what each would do.
+	Updates(ctx context.Context) ([]recipes.Update, error)
+	SwitchChannel(ctx context.Context, name, channel string) (changeID string, err error)
+	// RefreshTimes is when snaps are refreshed by themselves, and until when not.
+	RefreshTimes() (timer, hold string)
+	// Details and Search ask the store.
+	Details(ctx context.Context, name string) (*store.Details, error)
+	Search(ctx context.Context, words string) ([]*store.Details, error)
 	Revert(ctx context.Context, name string, rev snap.Revision) (changeID string, err error)
 	PlanRevert(ctx context.Context, name string, rev snap.Revision) (*lifecycle.Plan, error)
 	Remove(ctx context.Context, names []string, o recipes.RemoveOptions) (changeID string, err error)

@@ -58,6 +58,7 @@ func changeJSON(c *call, ch *state.Change) client.Change {
 		if c.root() {
 			task.Log = t.LogLines()
 		}
+		_ = t.Get("snap", &task.Snap) // not every task is about one
 		out.Tasks = append(out.Tasks, task)
 	}
 	data := ch.Data()

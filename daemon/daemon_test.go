@@ -83,7 +83,7 @@ func TestRefusedRoutes(t *testing.T) {
 		message            string
 	}{
 		{"GET", "/", "", 404, "not found"},
-		{"GET", "/v2/find?q=x", "", 404, "not found"},
+		{"GET", "/v2/find?select=new", "", 400, `invalid select parameter: "new"`},
 		{"GET", "/v2/snaps/probe/nothing", "", 404, "not found"},
 		{"POST", "/v2/snaps/system/conf", "", 405, `method "POST" not allowed`},
 		{"PUT", "/v2/snaps/system/conf", "{}", 400, "cannot set options: none is named"},
@@ -92,7 +92,7 @@ func TestRefusedRoutes(t *testing.T) {
 		{"POST", "/v2/snaps/probe", `{"action":"bogus"}`, 400, "unknown action bogus"},
 		{"POST", "/v2/snaps", `{"action":"bogus"}`, 400, "unknown action bogus"},
 		{"POST", "/v2/snaps/probe", `{"action":`, 400, "cannot decode request body: unexpected end of JSON input"},
-		{"POST", "/v2/snaps/probe", `{"action":"switch"}`, 400, `cannot switch snap "probe": this version cannot do that yet`},
+		{"POST", "/v2/snaps/probe", `{"action":"try"}`, 400, `cannot try snap "probe": this version cannot do that yet`},
 		{"POST", "/v2/snaps", `{"action":"enable","snaps":["a"]}`, 400, `unsupported multi-snap operation "enable"`},
 		{"POST", "/v2/snaps", `{"action":"remove"}`, 400, "cannot remove: no snap named"},
 		{"POST", "/v2/snaps", `{"action":"remove","snaps":["a","b"],"revision":"x1"}`, 400, "cannot remove a revision of several snaps"},
@@ -106,8 +106,8 @@ func TestRefusedRoutes(t *testing.T) {
 		{"GET", "/v2/changes?select=x", "", 400, "select should be one of: all,in-progress,ready"},
 		{"GET", "/v2/debug?aspect=x", "", 400, `unknown debug aspect "x"`},
 		// A dry run that is not known must not become a real one.
-		{"POST", "/v2/snaps/probe", `{"action":"disable","dry-run":true}`, 400, `cannot plan "disable": a dry run knows install of a file, revert and remove`},
-		{"POST", "/v2/snaps", `{"action":"refresh","dry-run":true}`, 400, `cannot plan "refresh": a dry run knows install, revert and remove`},
+		{"POST", "/v2/snaps/probe", `{"action":"disable","dry-run":true}`, 400, `cannot plan "disable": a dry run knows install, refresh, revert and remove`},
+		{"POST", "/v2/snaps/probe", `{"action":"switch"}`, 400, `cannot switch "probe": no channel named`},
 		{"POST", "/v2/snaps", `{"action":"install","dry-run":true,"dangerous":true,"path":"x.snap"}`, 400, `cannot plan install: want the absolute path of a file, got "x.snap"`},
 	} {
 		status, body := f.raw(c.method, c.path, "", strings.NewReader(c.body))
@@ -295,18 +295,6 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("called:\n%q\nwant\n%q", got, want)
 	}
 
-	_, err := f.client.Refresh(ctx, "probe")
-	if e := refusal(t, err); e.StatusCode != 400 || !strings.Contains(e.Message, "snap install --dangerous ./probe_*.snap") {
-		t.Errorf("refresh: %+v", e)
-	}
-	_, err = f.client.Refresh(ctx, "other")
-	if e := refusal(t, err); e.Kind != client.KindNotInstalled {
-		t.Errorf("refresh of what is not installed: %+v", e)
-	}
-	_, err = f.client.InstallName(ctx, "other", client.InstallOptions{})
-	if e := refusal(t, err); !strings.Contains(e.Message, "no store yet") {
-		t.Errorf("install by name: %+v", e)
-	}
 	info, err := f.client.SystemInfo(ctx)
 	if err != nil || info.Version != "1.2.3" || info.Series != "16" || info.KernelVersion == "" {
 		t.Errorf("system info: %+v, %v", info, err)

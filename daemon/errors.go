@@ -80,7 +80,7 @@ func classify(err error) (status int, e *client.Error) {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable, &client.Error{}
 	}
-	return 0, &client.Error{}
+	return classifyStore(err)
 }
 
 // notFound answers for a snap that a GET names, or a POST to /v2/apps.

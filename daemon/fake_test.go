@@ -27,6 +27,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 )
 
 // fake is a Backend that notes what it is asked for.
@@ -41,6 +42,8 @@ type fake struct {
 	snaps    []recipes.SnapView
 	services []servicestate.View
 	conf     map[string]any
+	updates  []recipes.Update
+	details  *store.Details
 }
 
 type uploaded struct {
@@ -100,6 +103,50 @@ func (f *fake) InstallFile(_ context.Context, path string, o recipes.InstallOpti
 
 func (f *fake) PlanInstallFile(_ context.Context, path string, _ recipes.InstallOptions) (*lifecycle.Plan, error) {
 	return f.plan, f.note("plan install %s", path)
+}
+
+func (f *fake) InstallNames(_ context.Context, names []string, o recipes.StoreOptions) (string, error) {
+	return f.begin("install-snap", "install %v %+v", names, o)
+}
+
+func (f *fake) PlanInstallNames(_ context.Context, names []string, _ recipes.StoreOptions) ([]*lifecycle.Plan, error) {
+	return []*lifecycle.Plan{f.plan}, f.note("plan install %v", names)
+}
+
+func (f *fake) Refresh(_ context.Context, names []string, o recipes.StoreOptions) (string, error) {
+	return f.begin("refresh-snap", "refresh %v %+v", names, o)
+}
+
+func (f *fake) PlanRefresh(_ context.Context, names []string, _ recipes.StoreOptions) ([]*lifecycle.Plan, error) {
+	return []*lifecycle.Plan{f.plan}, f.note("plan refresh %v", names)
+}
+
+func (f *fake) Updates(context.Context) ([]recipes.Update, error) {
+	return f.updates, f.note("updates")
+}
+
+func (f *fake) SwitchChannel(_ context.Context, name, channel string) (string, error) {
+	return f.begin("switch-snap", "switch %s %s", name, channel)
+}
+
+func (f *fake) RefreshTimes() (timer, hold string) { return "00:00~24:00/4", "" }
+
+func (f *fake) Details(_ context.Context, name string) (*store.Details, error) {
+	if err := f.note("details %s", name); err != nil {
+		return nil, err
+	}
+	if f.details == nil {
+		return nil, &store.NotFoundError{Name: name}
+	}
+	return f.details, nil
+}
+
+func (f *fake) Search(_ context.Context, words string) ([]*store.Details, error) {
+	var out []*store.Details
+	if f.details != nil {
+		out = append(out, f.details)
+	}
+	return out, f.note("search %s", words)
 }
 
 func (f *fake) Revert(_ context.Context, name string, rev snap.Revision) (string, error) {

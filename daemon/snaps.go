@@ -111,19 +111,19 @@ func postSnaps(c *call) *response {
 		return resp
 	}
 	switch {
-	case r.Action == "install" && r.DryRun:
+	case r.Action == "install" && r.Path != "":
 		return planInstall(c, r)
+	case r.Action == "install":
+		return installNames(c, r.Snaps, r)
+	case r.Action == "refresh":
+		return refresh(c, r.Snaps, r)
 	case r.Action == "remove":
 		if len(r.Snaps) == 0 {
 			return badRequest("cannot remove: no snap named")
 		}
 		return remove(c, r.Snaps, r)
 	case r.DryRun:
-		return badRequest("cannot plan %q: a dry run knows install, revert and remove", r.Action)
-	case r.Action == "install":
-		return noStore("install", r.Snaps)
-	case r.Action == "refresh":
-		return refreshMany(c, r)
+		return badRequest("cannot plan %q: a dry run knows install, refresh, revert and remove", r.Action)
 	}
 	if knownAction(r.Action) {
 		return badRequest("unsupported multi-snap operation %q", r.Action)
@@ -138,8 +138,8 @@ func postSnap(c *call) *response {
 	if resp := decodeBody(c, &r); resp != nil {
 		return resp
 	}
-	if r.DryRun && r.Action != "revert" && r.Action != "remove" {
-		return badRequest("cannot plan %q: a dry run knows install of a file, revert and remove", r.Action)
+	if r.DryRun && !slices.Contains([]string{"install", "refresh", "revert", "remove"}, r.Action) {
+		return badRequest("cannot plan %q: a dry run knows install, refresh, revert and remove", r.Action)
 	}
 	switch r.Action {
 	case "revert":
@@ -151,9 +151,11 @@ func postSnap(c *call) *response {
 	case "disable":
 		return async(c.d.backend.Disable(c.Context(), name))
 	case "install":
-		return noStore("install", []string{name})
+		return installNames(c, []string{name}, r)
 	case "refresh":
-		return refresh(c, name)
+		return refresh(c, []string{name}, r)
+	case "switch":
+		return switchChannel(c, name, r)
 	}
 	if knownAction(r.Action) {
 		return badRequest("cannot %s snap %q: this version cannot do that yet", r.Action, name)
@@ -169,31 +171,6 @@ func knownAction(a string) bool {
 		return true
 	}
 	return false
-}
-
-func noStore(verb string, names []string) *response {
-	return badRequest("cannot %s %s: there is no store yet, install from a file: snap install --dangerous ./NAME_*.snap",
-		verb, strings.Join(names, ", "))
-}
-
-// refresh explains what to do instead: every snap is local as long as there is
-// no store.
-func refresh(c *call, name string) *response {
-	views, err := c.d.backend.Snaps(c.Context(), []string{name}, false)
-	if err != nil {
-		return failure(err)
-	}
-	if len(views) == 0 {
-		return failure(&snapstate.NotInstalledError{Snap: name})
-	}
-	return badRequest("cannot refresh %q: it was installed from a local file, refresh it from another one: snap install --dangerous ./%s_*.snap", name, name)
-}
-
-func refreshMany(c *call, r client.SnapRequest) *response {
-	if len(r.Snaps) > 0 {
-		return refresh(c, r.Snaps[0])
-	}
-	return badRequest("cannot refresh: there is no store yet, refresh a snap from a file: snap install --dangerous ./NAME_*.snap")
 }
 
 // revision reads an optional revision.
@@ -246,8 +223,8 @@ func remove(c *call, names []string, r client.SnapRequest) *response {
 	return async(c.d.backend.Remove(c.Context(), names, o))
 }
 
-// installOptions checks how a file is to be installed.
-func installOptions(o client.InstallOptions, name string) (recipes.InstallOptions, *response) {
+// oneMode refuses more than one mode of confinement.
+func oneMode(o client.InstallOptions) *response {
 	modes := 0
 	for _, set := range []bool{o.DevMode, o.Classic, o.JailMode} {
 		if set {
@@ -255,7 +232,15 @@ func installOptions(o client.InstallOptions, name string) (recipes.InstallOption
 		}
 	}
 	if modes > 1 {
-		return recipes.InstallOptions{}, badRequest("cannot use devmode, classic and jailmode flags together")
+		return badRequest("cannot use devmode, classic and jailmode flags together")
+	}
+	return nil
+}
+
+// installOptions checks how a file is to be installed.
+func installOptions(o client.InstallOptions, name string) (recipes.InstallOptions, *response) {
+	if resp := oneMode(o); resp != nil {
+		return recipes.InstallOptions{}, resp
 	}
 	if !o.Dangerous && !o.DevMode {
 		return recipes.InstallOptions{}, badRequest("cannot find signatures with metadata for snap %q", name)
@@ -266,8 +251,8 @@ func installOptions(o client.InstallOptions, name string) (recipes.InstallOption
 }
 
 func planInstall(c *call, r client.SnapRequest) *response {
-	if len(r.Snaps) > 0 {
-		return noStore("install", r.Snaps)
+	if !r.DryRun {
+		return badRequest("cannot install by path: send the file")
 	}
 	if !filepath.IsAbs(r.Path) {
 		return badRequest("cannot plan install: want the absolute path of a file, got %q", r.Path)

@@ -29,6 +29,7 @@ func getSystemInfo(c *call) *response {
 		Architecture: snap.HostArch(),
 		Locations:    client.Locations{SnapMountDir: dirs.Snaps(), SnapBinDir: dirs.Bin()},
 	}
+	info.Refresh.Timer, info.Refresh.Hold = c.d.backend.RefreshTimes()
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
 		info.KernelVersion = unix.ByteSliceToString(uts.Release[:])

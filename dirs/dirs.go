@@ -78,6 +78,9 @@ func (d Dirs) Blob(name string, rev fmt.Stringer) string {
 	return d.join("var/lib/snapd/snaps", name+"_"+rev.String()+".snap")
 }
 
+// Store is the directory that snaps come from unless another one is set.
+func (d Dirs) Store() string { return d.join("var/lib/snapd/store") }
+
 // Snapshots holds what "snap remove" saved.
 func (d Dirs) Snapshots() string { return d.join("var/lib/snapd/snapshots") }
 

@@ -61,6 +61,8 @@ func scenarios() []scenario {
 		{name: "disable", prepare: steps(install("v1")), run: disable},
 		{name: "enable", prepare: steps(install("v1"), disable), run: enable},
 		{name: "ceiling", prepare: steps(ceiling(nil), install("v1"), install("v2")), run: ceiling("4s")},
+		{name: "download", prepare: steps(fetch(1), fetch(2)), run: fetch(3)},
+		{name: "again", prepare: steps(fetch(4), fetch(5)), run: fetch(4)},
 		{name: "remove", prepare: steps(install("v1"), install("v2")), run: removeAll},
 	}
 }

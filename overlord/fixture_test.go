@@ -23,6 +23,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 	"endured/systemd"
 	"endured/systemd/systemdtest"
 )
@@ -80,6 +81,7 @@ func newLibrary(t *testing.T) *library {
 	if t.Failed() {
 		t.FailNow()
 	}
+	l.shelve(t)
 	return l
 }
 
@@ -173,6 +175,7 @@ func (m *machine) start() {
 	m.o, err = overlord.New(overlord.Config{
 		Dirs: m.dirs, Systemd: m.sd, Log: slog.New(slog.DiscardHandler),
 		CgroupRoot: filepath.Join(m.root, "cgroup"), BootID: fmt.Sprint("boot-", m.boots), FaultHook: m.faulted,
+		Store: store.NewDir(func() string { return m.lib.dir }),
 	})
 	if err != nil {
 		m.t.Fatal(err)

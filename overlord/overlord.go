@@ -22,6 +22,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 	"endured/systemd"
 	"endured/wrappers"
 )
@@ -37,6 +38,9 @@ type Config struct {
 	BootID string
 	// SnapCommand is the path of the "snap" program, for launchers.
 	SnapCommand string
+	// Store is where snaps come from; nil is the directory that the setting
+	// store.path names, /var/lib/snapd/store by default.
+	Store store.Store
 	// FaultHook is called around every commit, see state.Options; nil in production.
 	FaultHook func(point string)
 }
@@ -66,6 +70,9 @@ func New(c Config) (*Overlord, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Store == nil {
+		c.Store = store.NewDir(func() string { return configstate.StorePath(st, c.Dirs.Store()) })
+	}
 	run := state.NewRunner(st, c.Log)
 	wrap := wrappers.Options{
 		Dirs: c.Dirs, SnapCommand: c.SnapCommand, Machine: machine(c.Dirs),
@@ -73,7 +80,8 @@ func New(c Config) (*Overlord, error) {
 	}
 	snaps := snapstate.New(snapstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Log: c.Log,
-		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Retain: DefaultRetain,
+		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Store: c.Store,
+		Retain: func() int { return configstate.Retain(st, DefaultRetain) },
 	}, run)
 	cut := cutover.New(cutover.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
@@ -84,7 +92,7 @@ func New(c Config) (*Overlord, error) {
 	}, run)
 	configstate.New(configstate.Config{Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Wrap: wrap}, run)
 	rec := recipes.New(recipes.Config{
-		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Log: c.Log,
+		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Log: c.Log,
 	})
 	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut}, nil
 }

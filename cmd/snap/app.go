@@ -50,13 +50,17 @@ func newApp() *app {
 	d := dirs.New(os.Getenv(globalRoot))
 	dumb := os.Getenv("TERM") == "dumb"
 	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	var out io.Writer = os.Stdout
+	if isTerminal(os.Stdout) {
+		out = screen{os.Stdout}
+	}
 	return &app{
 		client: client.New(client.Config{
 			Socket:      d.Socket(),
 			UserAgent:   "endured/" + version + " snap",
 			Interactive: isTerminal(os.Stdin),
 		}),
-		dirs: d, out: os.Stdout, err: os.Stderr,
+		dirs: d, out: out, err: os.Stderr,
 		getenv: os.Getenv, environ: os.Environ, uid: os.Getuid(), zone: time.Local,
 		patience: time.Second,
 		terminal: isTerminal(os.Stderr) && !dumb,

@@ -17,6 +17,7 @@ const absTimeHelp = "Show times in full (RFC 3339)"
 
 func newChangesCommand(a *app) *cobra.Command {
 	var absolute bool
+	var o output
 	c := &cobra.Command{
 		Use:   "changes [SNAP]",
 		Short: "List what was done to the system",
@@ -34,6 +35,9 @@ func newChangesCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if done, err := o.json(a, list); done || err != nil {
+				return err
+			}
 			if len(list) == 0 {
 				fmt.Fprintln(a.err, "no changes found")
 				return nil
@@ -49,6 +53,7 @@ func newChangesCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&absolute, "abs-time", false, absTimeHelp)
+	o.formatFlag(c)
 	return c
 }
 

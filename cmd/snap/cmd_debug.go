@@ -28,7 +28,7 @@ func newDebugCommand(a *app) *cobra.Command {
 			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
 		},
 	}
-	c.AddCommand(newTimingsCommand(a))
+	c.AddCommand(newStoreIndexCommand(a), newTimingsCommand(a))
 	return c
 }
 

@@ -18,40 +18,83 @@ import (
 type installCommand struct {
 	*app
 	waiting
+	output
+	fromStore
+	dryRun bool
+}
+
+// fromStore are the flags of what takes snaps from the store.
+type fromStore struct {
 	options client.InstallOptions
-	dryRun  bool
+	store   client.StoreOptions
+	risks   [4]bool // in the order of riskNames
+	whole   string
+}
+
+// riskNames are the channels that have a flag of their own.
+func riskNames() []string { return []string{"stable", "candidate", "beta", "edge"} }
+
+func (s *fromStore) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.store.Channel, "channel", "", "Use this channel, such as latest/edge, in place of latest/stable")
+	for i, risk := range riskNames() {
+		f.BoolVar(&s.risks[i], risk, false, "Use the channel "+risk)
+	}
+	f.StringVar(&s.store.Revision, "revision", "", "Use this revision, whatever the channel has")
+	f.BoolVar(&s.options.DevMode, "devmode", false, "Do not enforce confinement")
+	f.BoolVar(&s.options.Classic, "classic", false, "Do not confine; use the host's files")
+	f.BoolVar(&s.options.JailMode, "jailmode", false, "Enforce confinement")
+	f.StringVar(&s.whole, "transaction", "per-snap", "With several snaps: one fails by itself (per-snap), or all with it (all-snaps)")
+}
+
+// settle puts the flags together.
+func (s *fromStore) settle(names []string) error {
+	for i, risk := range riskNames() {
+		if !s.risks[i] {
+			continue
+		}
+		if s.store.Channel != "" {
+			return usageErrorf("please specify a single channel")
+		}
+		s.store.Channel = risk
+	}
+	switch s.whole {
+	case "per-snap":
+	case "all-snaps":
+		s.store.Together = true
+	default:
+		return usageErrorf("invalid value %q for --transaction: want per-snap or all-snaps", s.whole)
+	}
+	if s.store.Revision != "" && len(names) != 1 {
+		return usageErrorf("a single snap name is needed to specify --revision")
+	}
+	return nil
 }
 
 func newInstallCommand(a *app) *cobra.Command {
 	cmd := installCommand{app: a}
 	c := &cobra.Command{
-		Use:   "install FILE...",
-		Short: "Install snaps from files, or refresh installed ones",
+		Use:   "install NAME|FILE...",
+		Short: "Install snaps from the store or from files",
 		Long: long(`
-Install each .snap file. A file of a snap that is installed already becomes its
-new current revision: that is a refresh, and what happens to its processes is
-what they declared with refresh-mode. A file needs --dangerous (or --devmode),
-since nothing vouches for it.
+Install snaps, from the store by name and from files by path. A file of a snap
+that is installed already becomes its new current revision: that is a refresh,
+and what happens to its processes is what they declared with refresh-mode. A
+file needs --dangerous (or --devmode), since nothing vouches for it.
 
 With --dry-run nothing is installed: it is shown what would happen to every
 service.`, exitConflict),
-		Args: usage(1, -1, "<file> (at least 1 argument)"),
+		Args: usage(1, -1, "<snap> (at least 1 argument)"),
 		RunE: func(c *cobra.Command, args []string) error {
-			for _, arg := range args {
-				if err := cmd.install(c.Context(), arg); err != nil {
-					return err
-				}
-			}
-			return nil
+			return cmd.run(c.Context(), args)
 		},
 	}
+	cmd.flags(c)
 	f := c.Flags()
 	f.BoolVar(&cmd.options.Dangerous, "dangerous", false, "Install a file that nothing vouches for")
-	f.BoolVar(&cmd.options.DevMode, "devmode", false, "Install without enforced confinement")
-	f.BoolVar(&cmd.options.Classic, "classic", false, "Install without confinement, on the host's files")
-	f.BoolVar(&cmd.options.JailMode, "jailmode", false, "Install with enforced confinement")
 	f.BoolVar(&cmd.dryRun, "dry-run", false, "Show what would happen to running services, and do nothing")
 	cmd.flag(c)
+	cmd.formatFlag(c)
 	return c
 }
 
@@ -60,23 +103,72 @@ func isFile(arg string) bool {
 	return strings.Contains(arg, "/") || strings.HasSuffix(arg, ".snap") || strings.Contains(arg, ".snap.")
 }
 
-func (cmd *installCommand) install(ctx context.Context, arg string) error {
-	if !isFile(arg) {
-		_, err := cmd.client.InstallName(ctx, arg, cmd.options)
+func (cmd *installCommand) run(ctx context.Context, args []string) error {
+	var names, files []string
+	for _, arg := range args {
+		if isFile(arg) {
+			files = append(files, arg)
+		} else {
+			names = append(names, arg)
+		}
+	}
+	if err := cmd.settle(args); err != nil {
 		return err
 	}
+	if len(files) > 0 && (cmd.store.Channel != "" || cmd.store.Revision != "") {
+		return usageErrorf("cannot use a channel or a revision of the store with a file")
+	}
 	if cmd.dryRun {
-		path, err := filepath.Abs(arg)
-		if err != nil {
-			return fmt.Errorf("cannot find %q: %w", arg, err)
+		return cmd.plan(ctx, names, files)
+	}
+	for _, f := range files {
+		if err := cmd.installFile(ctx, f); err != nil {
+			return err
 		}
-		plans, err := cmd.client.PlanInstallFile(ctx, path, cmd.options)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return cmd.installNames(ctx, names)
+}
+
+func (cmd *installCommand) plan(ctx context.Context, names, files []string) error {
+	var plans []client.Plan
+	for _, f := range files {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return fmt.Errorf("cannot find %q: %w", f, err)
+		}
+		p, err := cmd.client.PlanInstallFile(ctx, path, cmd.options)
 		if err != nil {
 			return cmd.hint(err)
 		}
-		cmd.printPlans(plans)
+		plans = append(plans, p...)
+	}
+	if len(names) > 0 {
+		p, err := cmd.client.PlanInstallNames(ctx, names, cmd.store, cmd.options)
+		if err != nil {
+			return err
+		}
+		plans = append(plans, p...)
+	}
+	return cmd.showPlans(cmd.output, plans)
+}
+
+func (cmd *installCommand) installNames(ctx context.Context, names []string) error {
+	id, err := cmd.client.InstallNames(ctx, names, cmd.store, cmd.options)
+	if client.IsKind(err, client.KindAlreadyInstalled) {
+		fmt.Fprintln(cmd.err, err) // what is wanted is so already
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	ch, err := cmd.wait(ctx, cmd.waiting, id)
+	return cmd.report(ctx, ch, err, "installed")
+}
+
+func (cmd *installCommand) installFile(ctx context.Context, arg string) error {
 	p := cmd.newProgress()
 	name := filepath.Base(arg)
 	id, err := cmd.client.InstallFile(ctx, arg, cmd.options, func(done, total int64) { p.upload(name, done, total) })
@@ -85,20 +177,30 @@ func (cmd *installCommand) install(ctx context.Context, arg string) error {
 		return cmd.hint(err)
 	}
 	ch, err := cmd.wait(ctx, cmd.waiting, id)
-	if err != nil {
-		return done(err)
-	}
 	what := "installed"
-	if len(ch.Tasks) == 0 {
+	if err == nil && len(ch.Tasks) == 0 {
 		what = "installed already"
 	}
-	snaps, err := cmd.client.Snaps(ctx, ch.SnapNames(), false)
-	if err != nil {
-		return err
+	return cmd.report(ctx, ch, err, what)
+}
+
+// report tells how a change went that has brought snaps: those that came are
+// named also when others did not.
+func (a *app) report(ctx context.Context, ch *client.Change, failure error, what string) error {
+	if ch == nil {
+		return done(failure)
 	}
-	cmd.printSnaps(snaps, what)
-	cmd.tellPath(snaps)
-	return nil
+	came := ch.Succeeded()
+	if len(came) > 0 {
+		snaps, err := a.client.Snaps(ctx, came, false)
+		if err != nil {
+			return errors.Join(failure, err)
+		}
+		a.printSnaps(snaps, what)
+		a.tellPath(snaps)
+		a.tellRecord(ch)
+	}
+	return failure
 }
 
 // hint says what to do about a file that nothing vouches for.
@@ -126,7 +228,11 @@ func (a *app) tellPath(snaps []client.Snap) {
 // printSnaps tells what became of snaps: "NAME VERSION WHAT".
 func (a *app) printSnaps(snaps []client.Snap, what string) {
 	for _, s := range snaps {
-		fmt.Fprintf(a.out, "%s %s %s\n", s.Name, printable(orDash(s.Version)), what)
+		from := ""
+		if s.Channel != "" && s.Channel != "latest/stable" {
+			from = " (" + s.Channel + ")"
+		}
+		fmt.Fprintf(a.out, "%s%s %s %s\n", s.Name, printable(from), printable(orDash(s.Version)), what)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 func newListCommand(a *app) *cobra.Command {
 	var all bool
+	var o output
 	c := &cobra.Command{
 		Use:   "list [NAME...]",
 		Short: "List installed snaps",
@@ -30,10 +31,13 @@ does not enforce it yet), broken.`),
 			if err != nil {
 				return err
 			}
+			if len(snaps) == 0 && len(args) > 0 {
+				return errors.New("no matching snaps installed")
+			}
+			if done, err := o.json(a, snaps); done || err != nil {
+				return err
+			}
 			if len(snaps) == 0 {
-				if len(args) > 0 {
-					return errors.New("no matching snaps installed")
-				}
 				fmt.Fprintln(a.err, "No snaps are installed yet. Try 'snap install --dangerous ./FILE.snap'.")
 				return nil
 			}
@@ -46,6 +50,7 @@ does not enforce it yet), broken.`),
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "Show all revisions")
+	o.formatFlag(c)
 	return c
 }
 

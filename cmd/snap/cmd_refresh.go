@@ -4,45 +4,174 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"endured/client"
 )
 
+type refreshCommand struct {
+	*app
+	waiting
+	output
+	fromStore
+	list, times, dryRun bool
+}
+
 func newRefreshCommand(a *app) *cobra.Command {
-	var w waiting
+	cmd := refreshCommand{app: a}
 	c := &cobra.Command{
-		Use:   "refresh NAME...",
-		Short: "Refresh snaps to their newest revision",
+		Use:   "refresh [NAME...]",
+		Short: "Refresh snaps from the store",
 		Long: long(`
-Refresh snaps from the store. This version has no store yet: a snap that came
-from a file is refreshed by installing another file over it.`, exitConflict),
-		Args: usage(1, -1, "<snap> (at least 1 argument)"),
-		RunE: func(c *cobra.Command, args []string) error {
-			for _, name := range args {
-				if err := a.refresh(c.Context(), w, name); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+Refresh the snaps named, or all of them, to the revision that their channel has.
+Each snap is refreshed for itself: one that fails goes back to what it was and
+holds up no other. What happens to running services is what they declared with
+refresh-mode; --list shows which refreshes there are and what each would
+disturb, --dry-run the whole plan. A snap that came from a file is refreshed by
+installing another file over it, or goes to the store's revision with --amend.`, exitConflict),
+		Args: usage(0, -1, ""),
+		RunE: func(c *cobra.Command, args []string) error { return cmd.run(c.Context(), args) },
 	}
-	w.flag(c)
+	cmd.flags(c)
+	f := c.Flags()
+	f.BoolVar(&cmd.store.Amend, "amend", false, "Go from a local revision to one of the store")
+	f.BoolVar(&cmd.list, "list", false, "List the refreshes that there are, and do nothing")
+	f.BoolVar(&cmd.times, "time", false, "Show when snaps are refreshed by themselves, and do nothing")
+	f.BoolVar(&cmd.dryRun, "dry-run", false, "Show what would happen to running services, and do nothing")
+	cmd.flag(c)
+	cmd.formatFlag(c)
 	return c
 }
 
-func (a *app) refresh(ctx context.Context, w waiting, name string) error {
-	id, err := a.client.Refresh(ctx, name)
+func (cmd *refreshCommand) run(ctx context.Context, names []string) error {
+	if (cmd.list || cmd.times) && (len(names) > 0 || cmd.dryRun || cmd.list && cmd.times) {
+		return usageErrorf("--list and --time take no names and no other action")
+	}
+	if err := cmd.settle(names); err != nil {
+		return err
+	}
+	if len(names) != 1 && (cmd.store.Channel != "" || cmd.store.Amend) {
+		return usageErrorf("a single snap name is needed to specify a channel or --amend")
+	}
+	switch {
+	case cmd.list:
+		return cmd.listUpdates(ctx)
+	case cmd.times:
+		return cmd.showTimes(ctx)
+	case cmd.dryRun:
+		plans, err := cmd.client.PlanRefresh(ctx, names, cmd.store, cmd.options)
+		if err != nil {
+			return cmd.settled(err)
+		}
+		if len(plans) == 0 && cmd.format != "json" {
+			fmt.Fprintln(cmd.err, "All snaps up to date.")
+			return nil
+		}
+		return cmd.showPlans(cmd.output, plans)
+	}
+	id, err := cmd.client.Refresh(ctx, names, cmd.store, cmd.options)
+	if err != nil {
+		return cmd.settled(err)
+	}
+	ch, err := cmd.wait(ctx, cmd.waiting, id)
+	if err == nil && len(ch.SnapNames()) == 0 {
+		fmt.Fprintln(cmd.err, "All snaps up to date.")
+		return nil
+	}
+	return cmd.report(ctx, ch, err, "refreshed")
+}
+
+// settled turns "there is nothing to do" into success.
+func (cmd *refreshCommand) settled(err error) error {
+	if client.IsKind(err, client.KindNoUpdate) {
+		fmt.Fprintln(cmd.err, err)
+		return nil
+	}
+	return err
+}
+
+func (cmd *refreshCommand) listUpdates(ctx context.Context) error {
+	list, err := cmd.client.Updates(ctx)
 	if err != nil {
 		return err
 	}
-	ch, err := a.wait(ctx, w, id)
-	if err != nil {
-		return done(err)
-	}
-	snaps, err := a.client.Snaps(ctx, ch.SnapNames(), false)
-	if err != nil {
+	if done, err := cmd.json(cmd.app, list); done || err != nil {
 		return err
 	}
-	a.printSnaps(snaps, "refreshed")
+	if len(list) == 0 {
+		fmt.Fprintln(cmd.err, "All snaps up to date.")
+		return nil
+	}
+	t := newTable("Name", "Version", "Rev", "Size", "Publisher", "Notes", "Services")
+	for i := range list {
+		u := &list[i]
+		services := "cannot be refreshed: " + u.PlanError
+		if u.PlanError == "" && u.Plan != nil {
+			services = disturbs(u.Plan)
+		}
+		t.add(u.Name, printable(u.Version), u.Revision, bytesize(u.DownloadSize), publisher(u.Publisher),
+			"", printable(services))
+	}
+	t.write(cmd.out)
 	return nil
+}
+
+// disturbs says in a few words what a plan does to services that run.
+func disturbs(p *client.Plan) string {
+	counts := map[string]int{}
+	for _, s := range p.Services {
+		counts[s.Action]++
+	}
+	out := ""
+	for _, w := range []struct{ action, one, many string }{
+		{"restart", "1 restarts", "%d restart"},
+		{"signal", "1 is signalled", "%d are signalled"},
+		{"signal-start", "1 is signalled and starts anew", "%d are signalled and start anew"},
+		{"stop", "1 stops", "%d stop"},
+		{"start", "1 starts", "%d start"},
+		{"keep", "1 keeps running", "%d keep running"},
+	} {
+		n := counts[w.action]
+		if n == 0 {
+			continue
+		}
+		if out != "" {
+			out += ", "
+		}
+		if n == 1 {
+			out += w.one
+		} else {
+			out += fmt.Sprintf(w.many, n)
+		}
+	}
+	if out == "" {
+		return "none disturbed"
+	}
+	return out
+}
+
+func (cmd *refreshCommand) showTimes(ctx context.Context) error {
+	info, err := cmd.client.SystemInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if done, err := cmd.json(cmd.app, info.Refresh); done || err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.out, "timer: %s\n", orNA(info.Refresh.Timer))
+	fmt.Fprintf(cmd.out, "last: %s\n", orNA(info.Refresh.Last))
+	if info.Refresh.Hold != "" {
+		fmt.Fprintf(cmd.out, "hold: %s\n", info.Refresh.Hold)
+	}
+	fmt.Fprintf(cmd.out, "next: %s\n", orNA(info.Refresh.Next))
+	return nil
+}
+
+func orNA(s string) string {
+	if s == "" {
+		return "n/a"
+	}
+	return printable(s)
 }

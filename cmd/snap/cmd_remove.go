@@ -16,6 +16,7 @@ func newRemoveCommand(a *app) *cobra.Command {
 		w      waiting
 		o      client.RemoveOptions
 		dryRun bool
+		format output
 	)
 	c := &cobra.Command{
 		Use:   "remove NAME...",
@@ -33,10 +34,10 @@ With --revision only that revision is removed; it must not be the current one.`,
 			}
 			if dryRun {
 				plans, err := a.client.PlanRemove(c.Context(), args, o)
-				if err == nil {
-					a.printPlans(plans)
+				if err != nil {
+					return err
 				}
-				return err
+				return a.showPlans(format, plans)
 			}
 			return a.remove(c.Context(), w, args, o)
 		},
@@ -47,6 +48,7 @@ With --revision only that revision is removed; it must not be the current one.`,
 	f.BoolVar(&o.Terminate, "terminate", false, "End running apps instead of refusing")
 	f.BoolVar(&dryRun, "dry-run", false, "Show what would happen to running services, and do nothing")
 	w.flag(c)
+	format.formatFlag(c)
 	return c
 }
 

@@ -13,6 +13,7 @@ func newRevertCommand(a *app) *cobra.Command {
 		w        waiting
 		revision string
 		dryRun   bool
+		o        output
 	)
 	c := &cobra.Command{
 		Use:   "revert NAME",
@@ -27,10 +28,10 @@ in a refresh. See 'snap list --all' for revisions.`, exitConflict),
 			name := args[0]
 			if dryRun {
 				plans, err := a.client.PlanRevert(c.Context(), name, revision)
-				if err == nil {
-					a.printPlans(plans)
+				if err != nil {
+					return err
 				}
-				return err
+				return a.showPlans(o, plans)
 			}
 			id, err := a.client.Revert(c.Context(), name, revision)
 			if err != nil {
@@ -50,5 +51,6 @@ in a refresh. See 'snap list --all' for revisions.`, exitConflict),
 	c.Flags().StringVar(&revision, "revision", "", "Revert to this revision")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "Show what would happen to running services, and do nothing")
 	w.flag(c)
+	o.formatFlag(c)
 	return c
 }

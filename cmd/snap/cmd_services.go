@@ -14,7 +14,8 @@ import (
 )
 
 func newServicesCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var o output
+	c := &cobra.Command{
 		Use:   "services [NAME...]",
 		Short: "List the services of snaps",
 		Long: long(`
@@ -26,6 +27,9 @@ started from another revision than the current one.`),
 		RunE: func(c *cobra.Command, args []string) error {
 			services, err := a.client.Services(c.Context(), args)
 			if err != nil {
+				return err
+			}
+			if done, err := o.json(a, services); done || err != nil {
 				return err
 			}
 			if len(services) == 0 {
@@ -47,6 +51,8 @@ started from another revision than the current one.`),
 			return nil
 		},
 	}
+	o.formatFlag(c)
+	return c
 }
 
 func serviceNotes(s *client.AppInfo) string {

@@ -13,6 +13,7 @@ import (
 
 func newWarningsCommand(a *app) *cobra.Command {
 	var all, absolute bool
+	var o output
 	c := &cobra.Command{
 		Use:   "warnings",
 		Short: "List warnings",
@@ -21,6 +22,9 @@ func newWarningsCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			list, err := a.client.Warnings(c.Context(), all)
 			if err != nil {
+				return err
+			}
+			if done, err := o.json(a, list); done || err != nil {
 				return err
 			}
 			if len(list) == 0 {
@@ -44,6 +48,7 @@ func newWarningsCommand(a *app) *cobra.Command {
 	}
 	c.Flags().BoolVar(&all, "all", false, "Show acknowledged warnings too")
 	c.Flags().BoolVar(&absolute, "abs-time", false, absTimeHelp)
+	o.formatFlag(c)
 	return c
 }
 

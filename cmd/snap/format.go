@@ -32,7 +32,16 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
+// write prints the table. On a terminal rows that are wider are cut.
 func (t *table) write(w io.Writer) {
+	width := 0
+	if s, ok := w.(screen); ok {
+		width = s.columns()
+	}
+	t.writeCut(w, width)
+}
+
+func (t *table) writeCut(w io.Writer, width int) {
 	var widths []int
 	for _, row := range t.rows {
 		for i, c := range row {
@@ -44,7 +53,12 @@ func (t *table) write(w io.Writer) {
 	}
 	for n, row := range t.rows {
 		var b strings.Builder
+		room := width
 		for i, c := range row {
+			if width > 0 {
+				c = cut(c, max(room, 0))
+				room -= widths[i]
+			}
 			shown := c
 			if t.style != nil && n > 0 {
 				if s := t.style(n, i, c); s != "" {
@@ -52,7 +66,7 @@ func (t *table) write(w io.Writer) {
 				}
 			}
 			b.WriteString(shown)
-			if i < len(row)-1 {
+			if i < len(row)-1 && (width == 0 || room > 0) {
 				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
 			}
 		}

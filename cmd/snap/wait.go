@@ -40,7 +40,7 @@ func (a *app) wait(ctx context.Context, w waiting, id string) (*client.Change, e
 	if err != nil {
 		return nil, err
 	}
-	return ch, ch.Failed()
+	return ch, ch.Failed() // the change, also when it failed
 }
 
 // follow waits for a change. The first Ctrl-C asks the daemon to abort it, and

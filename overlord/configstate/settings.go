@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"endured/overlord/lifecycle"
 	"endured/overlord/state"
@@ -26,7 +29,24 @@ const (
 	// refreshMode, with ".<snap>.<app>", is a refresh-mode in place of the
 	// service's own.
 	refreshMode = "refresh-mode"
+	// retain is how many revisions of a snap are kept, the current one included.
+	retain = "refresh.retain"
+	// hold and timer are when snaps are not refreshed, and when they are, by
+	// themselves: they are kept for that.
+	hold  = "refresh.hold"
+	timer = "refresh.timer"
+	// storePath is the directory that snaps come from.
+	storePath = "store.path"
 )
+
+// The bounds of retain, which are snapd's.
+const (
+	leastRetained = 2
+	mostRetained  = 20
+)
+
+// plain lists the settings that have one key each.
+func plain() []string { return []string{stopTimeoutMax, retain, hold, timer, storePath} }
 
 // shortest is the smallest ceiling: systemd takes less for "no limit".
 const shortest = time.Millisecond
@@ -76,6 +96,37 @@ func (s Settings) ceiling() time.Duration {
 		return 0
 	}
 	return d
+}
+
+// Retain is how many revisions of a snap the operator wants kept, fallback if
+// nothing is set.
+func Retain(st *state.State, fallback int) int {
+	s, err := read(st)
+	if err != nil {
+		return fallback
+	}
+	if n, err := strconv.Atoi(s[retain]); err == nil {
+		return n
+	}
+	return fallback
+}
+
+// StorePath is the directory of the store, fallback if nothing is set.
+func StorePath(st *state.State, fallback string) string {
+	s, err := read(st)
+	if err != nil || s[storePath] == "" {
+		return fallback
+	}
+	return s[storePath]
+}
+
+// RefreshTimes are the settings refresh.timer and refresh.hold, "" where not set.
+func RefreshTimes(st *state.State) (timerText, holdText string) {
+	s, err := read(st)
+	if err != nil {
+		return "", ""
+	}
+	return s[timer], s[hold]
 }
 
 // Override returns the operator's refresh-modes of a snap's services, nil for none.
@@ -222,6 +273,9 @@ func (p *Patch) add(key string, v any) error {
 		return unsupported("set", key)
 	}
 	word, ok := v.(string)
+	if n, number := v.(float64); number && key == retain && n == float64(int(n)) {
+		word, ok = strconv.Itoa(int(n)), true
+	}
 	if !ok {
 		return fmt.Errorf("cannot set %q to %v: want %s", key, v, wanted(key))
 	}
@@ -234,7 +288,7 @@ func (p *Patch) add(key string, v any) error {
 
 // known tells whether there is a setting of that key, or one below it.
 func known(key string, orBelow bool) bool {
-	if key == stopTimeoutMax || orBelow && (key == "refresh" || key == refreshMode) {
+	if slices.Contains(plain(), key) || orBelow && (key == "refresh" || key == "store" || key == refreshMode) {
 		return true
 	}
 	parts := strings.Split(key, ".")
@@ -245,23 +299,56 @@ func known(key string, orBelow bool) bool {
 }
 
 func unsupported(verb, key string) error {
-	return fmt.Errorf("cannot %s %q: unsupported system option; there are %s and %s.<snap>.<app>", verb, key, stopTimeoutMax, refreshMode)
+	return fmt.Errorf("cannot %s %q: unsupported system option; there are %s and %s.<snap>.<app>",
+		verb, key, strings.Join(plain(), ", "), refreshMode)
 }
 
 func wanted(key string) string {
-	if key == stopTimeoutMax {
+	switch key {
+	case stopTimeoutMax:
 		return `a duration such as "10s" or "1m30s"`
+	case retain:
+		return fmt.Sprintf("a number from %d to %d", leastRetained, mostRetained)
+	case hold:
+		return `a time such as "2030-01-31T10:00:00Z" or "forever"`
+	case timer:
+		return `a schedule such as "fri,23:00-01:00"`
+	case storePath:
+		return "the absolute path of a directory"
 	}
 	return "the word of a refresh-mode"
 }
 
 func check(key, word string) error {
-	if key != stopTimeoutMax {
+	refused := fmt.Errorf("cannot set %q to %q: want %s", key, word, wanted(key))
+	switch key {
+	case stopTimeoutMax:
+		return checkCeiling(key, word)
+	case retain:
+		if n, err := strconv.Atoi(word); err != nil || n < leastRetained || n > mostRetained || strconv.Itoa(n) != word {
+			return refused
+		}
+	case hold:
+		if _, err := time.Parse(time.RFC3339, word); err != nil && word != "forever" {
+			return refused
+		}
+	case timer:
+		if err := snap.CheckTimer(word); err != nil {
+			return fmt.Errorf("cannot set %q: %w", key, err)
+		}
+	case storePath:
+		if !filepath.IsAbs(word) || filepath.Clean(word) != word || strings.ContainsFunc(word, unicode.IsControl) {
+			return refused
+		}
+	default:
 		if err := snap.CheckRefreshMode(word); err != nil {
 			return fmt.Errorf("cannot set %q: %w", key, err)
 		}
-		return nil
 	}
+	return nil
+}
+
+func checkCeiling(key, word string) error {
 	d, err := time.ParseDuration(word)
 	switch {
 	case err != nil:

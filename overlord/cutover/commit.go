@@ -27,11 +27,14 @@ func (sw *Switch) commit(tx *state.Tx) error {
 		return err
 	}
 	if e := sw.setup.Rev; e != nil {
-		if rec.Rev(e.Revision) == nil {
-			rec.Sequence = append(rec.Sequence, *e)
-		}
+		// one that was there before is the newest now
+		rec.Sequence = slices.DeleteFunc(slices.Clone(rec.Sequence), func(had snapstate.Revision) bool { return had.Revision == e.Revision })
+		rec.Sequence = append(rec.Sequence, *e)
 		rec.Flags = e.Flags
 		rec.LastLocal = max(rec.LastLocal, -int(e.Revision))
+	}
+	if sw.setup.Channel != "" {
+		rec.Channel = sw.setup.Channel
 	}
 	rec.Active = sw.to != nil
 	if sw.to != nil {

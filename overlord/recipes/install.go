@@ -16,7 +16,6 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
-	"endured/wrappers"
 )
 
 // Errors of installing that clients know by kind.
@@ -186,19 +185,8 @@ func (m *Manager) judge(f *snap.File, o InstallOptions) (*snap.Info, error) {
 	if err := f.CheckCommands(); err != nil {
 		return nil, err
 	}
-	if err := wrappers.CheckBusNames(info, wrappers.Options{Dirs: m.Dirs}); err != nil {
-		return nil, err
-	}
-	if !info.RunsOn(snap.HostArch()) {
-		return nil, fmt.Errorf("cannot install snap %q: it is for %v, and this is %s", info.Name, info.Architectures, snap.HostArch())
-	}
-	switch {
-	case !o.Dangerous && !o.DevMode:
+	if !o.Dangerous && !o.DevMode {
 		return nil, &UnassertedError{File: filepath.Base(o.Name)}
-	case info.Confinement == "classic" && !o.Classic:
-		return nil, &NeedsFlagError{Snap: info.Name, Flag: "classic"}
-	case info.Confinement == "devmode" && !o.DevMode && !o.JailMode:
-		return nil, &NeedsFlagError{Snap: info.Name, Flag: "devmode"}
 	}
-	return info, nil
+	return info, m.judgeInfo(info, o.Flags)
 }

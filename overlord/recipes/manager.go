@@ -13,6 +13,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 )
 
 // Config is what a Manager is made of.
@@ -21,6 +22,7 @@ type Config struct {
 	State     *state.State
 	Runner    *state.Runner
 	Installed *snapstate.Manager
+	Store     store.Store
 	Running   *servicestate.Manager
 	Log       *slog.Logger
 }
@@ -35,6 +37,7 @@ func New(c Config) *Manager { return &Manager{Config: c} }
 type recipe struct {
 	setup  *snapstate.Setup
 	active bool // whether the snap is, at the beginning of a removal
+	lane   int  // 0 is one of its own
 	steps  []step
 }
 
@@ -75,7 +78,34 @@ func names(c *state.Change, list ...string) error {
 func forInstall(s *snapstate.Setup, shown string) *recipe {
 	r := &recipe{setup: s}
 	r.add("prepare-snap", "Prepare snap %q (%s)", shown, s.To)
-	r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
+	return r.bring(true)
+}
+
+// forStore is the recipe for what the store offers.
+func forStore(s *snapstate.Setup) *recipe {
+	r := &recipe{setup: s}
+	if !s.Had {
+		from := ""
+		if s.Rev.Channel != "" {
+			from = fmt.Sprintf(" from channel %q", s.Rev.Channel)
+		}
+		r.add("download-snap", "Download snap %q (%s)%s", s.Snap, s.To, from)
+	}
+	return r.bring(!s.Had)
+}
+
+func forSwitchChannel(s *snapstate.Setup) *recipe {
+	r := &recipe{setup: s}
+	r.add("switch-snap-channel", "Switch snap %q to channel %s", s.Snap, s.Channel)
+	return r
+}
+
+// bring adds what comes once the file is there.
+func (r *recipe) bring(mount bool) *recipe {
+	s := r.setup
+	if mount {
+		r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
+	}
 	if s.From.Unset() {
 		r.add("copy-snap-data", "Make data directories of snap %q", s.Snap)
 	} else {
@@ -136,7 +166,11 @@ func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs
 		}
 		c := tx.NewChange(kind, summary)
 		for i, r := range rs {
-			if err := r.chain(tx, c, i+1); err != nil {
+			lane := r.lane
+			if lane == 0 {
+				lane = i + 1
+			}
+			if err := r.chain(tx, c, lane); err != nil {
 				return err
 			}
 		}

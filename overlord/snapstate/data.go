@@ -97,7 +97,7 @@ func (m *Manager) TakeBackCopy(ctx context.Context, change string, s *Setup) err
 		return err
 	}
 	copied, err := m.copied(s)
-	if err != nil || !copied {
+	if err != nil || !copied || m.keepsCopy(s) {
 		return err
 	}
 	c := m.newCopier(s, nil)
@@ -214,6 +214,9 @@ func (m *Manager) DropCopy(ctx context.Context, s *Setup) error {
 			return err
 		}
 	}
+	if m.keepsCopy(s) {
+		return nil
+	}
 	if err := treecopy.Remove(ctx, m.Dirs.Data(s.Snap, s.To)); err != nil {
 		return fmt.Errorf("cannot remove data: %w", err)
 	}
@@ -222,6 +225,14 @@ func (m *Manager) DropCopy(ctx context.Context, s *Setup) error {
 		return fmt.Errorf("cannot put old data back: %w", err)
 	}
 	return nil
+}
+
+// keepsCopy tells whether a revision that was there before the change keeps
+// what is there now: its own data is back already, or was discarded with what
+// the change made superfluous, and then the copy is what is left.
+func (m *Manager) keepsCopy(s *Setup) bool {
+	_, err := os.Lstat(m.aside(s))
+	return s.Had && errors.Is(err, fs.ErrNotExist)
 }
 
 func (m *Manager) undoCopyData(ctx context.Context, t *state.Task) (state.Commit, error) {

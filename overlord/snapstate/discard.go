@@ -137,7 +137,7 @@ func (m *Manager) superfluous(rec *Record, s *Setup) []snap.Revision {
 		}
 		passed = passed || e.Revision == s.From
 	}
-	for len(before) > max(m.Retain-1, 0) {
+	for len(before) > max(m.Retain()-1, 0) {
 		out = append(out, before[0])
 		before = before[1:]
 	}

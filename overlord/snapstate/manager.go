@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sort"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"endured/overlord/lifecycle"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/store"
 	"endured/systemd"
 )
 
@@ -30,6 +32,11 @@ type Systemd interface {
 	ListUnits(ctx context.Context, patterns ...string) ([]systemd.UnitStatus, error)
 }
 
+// Store is what this package needs of a store.
+type Store interface {
+	Open(ctx context.Context, s *store.Snap) (io.ReadCloser, error)
+}
+
 // Config is what a Manager is made of.
 type Config struct {
 	Dirs    dirs.Dirs
@@ -41,7 +48,9 @@ type Config struct {
 	// BootID tells this boot from others.
 	BootID string
 	// Retain is how many revisions are kept, the current one included.
-	Retain int
+	Retain func() int
+	// Store is where download-snap gets files from.
+	Store Store
 }
 
 // Manager keeps the records of installed snaps and runs the tasks that put
@@ -69,6 +78,8 @@ func New(c Config, run *state.Runner) *Manager {
 		passages: passages{bySnap: map[string]*passage{}},
 	}
 	run.AddHandler("prepare-snap", m.doPrepare, m.undoPrepare)
+	run.AddHandler("download-snap", m.doDownload, m.undoPrepare)
+	run.AddHandler("switch-snap-channel", m.doSwitchChannel, m.undoSwitchChannel)
 	run.AddHandler("mount-snap", m.doMount, m.undoMount)
 	run.AddHandler("copy-snap-data", m.doCopyData, m.undoCopyData)
 	run.AddHandler("save-snapshot", m.doSaveSnapshot, m.undoSaveSnapshot)
@@ -86,8 +97,15 @@ type Setup struct {
 	To    snap.Revision   `json:"to"`   // current after, 0 for none
 	// Rev is the entry of a revision that the change brings.
 	Rev *Revision `json:"rev,omitempty"`
-	// File is the spooled .snap of Rev, in the blob directory.
+	// File is the spooled .snap of Rev, in the blob directory, or where to
+	// download it to.
 	File string `json:"file,omitempty"`
+	// Offer is what the store described, when it is to be downloaded.
+	Offer *store.Snap `json:"offer,omitempty"`
+	// Had says that Rev is on the device already.
+	Had bool `json:"had,omitempty"`
+	// Channel is the one to track from now on, "" for no change.
+	Channel string `json:"channel,omitempty"`
 	// Only is the single revision to remove.
 	Only      snap.Revision `json:"only,omitempty"`
 	Terminate bool          `json:"terminate,omitempty"`
@@ -202,7 +220,7 @@ func (r *Record) Previous() snap.Revision {
 
 // Info describes one revision of the record. The result is shared: do not change it.
 func (m *Manager) Info(name string, e *Revision) (*snap.Info, error) {
-	key := infoKey{name, e.Revision, e.SHA256}
+	key := infoKey{name, e.Revision, e.SHA256 + e.SHA3}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if i := m.infos[key]; i != nil {

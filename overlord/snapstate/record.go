@@ -19,6 +19,9 @@ type Record struct {
 	Active   bool          `json:"active"` // false: "snap disable"
 	// Dangerous, DevMode, … are how the current revision was installed.
 	Flags Flags `json:"flags"`
+	// Channel is where refreshes come from, such as latest/stable; "" until a
+	// revision has come from a store.
+	Channel string `json:"channel,omitempty"`
 	// Disabled are the services that "snap stop --disable" disabled, kept while
 	// their units are gone.
 	Disabled []string `json:"disabled,omitempty"`
@@ -36,12 +39,15 @@ type Record struct {
 // Revision is one installed revision.
 type Revision struct {
 	Revision  snap.Revision `json:"revision"`
-	YAML      string        `json:"yaml"`            // meta/snap.yaml as it was validated
-	Hooks     []string      `json:"hooks,omitempty"` // those in meta/hooks too; sorted
-	SHA256    string        `json:"sha256"`
-	Size      int64         `json:"size"` // of the .snap file, in bytes
+	YAML      string        `json:"yaml"`               // meta/snap.yaml as it was validated
+	Hooks     []string      `json:"hooks,omitempty"`    // those in meta/hooks too; sorted
+	SHA256    string        `json:"sha256,omitempty"`   // of a file that was installed
+	SHA3      string        `json:"sha3-384,omitempty"` // of one that a store offered
+	Size      int64         `json:"size"`               // of the .snap file, in bytes
 	Installed time.Time     `json:"installed"`
 	Flags     Flags         `json:"flags"`
+	// Channel is the one that it came from.
+	Channel string `json:"channel,omitempty"`
 }
 
 // Flags are the ways to install a snap.

@@ -21,7 +21,7 @@ import (
 var layers = [][]string{
 	{"dirs", "osutil"},
 	{"osutil/treecopy", "snap", "interfaces/mount"},
-	{"systemd", "snap/userdata", "interfaces/apparmor"},
+	{"systemd", "snap/userdata", "interfaces/apparmor", "store"},
 	{"systemd/systemdtest", "wrappers"},
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
