@@ -22,21 +22,22 @@ build: ## bin/snap, bin/snapd and the test programs
 	$(BUILD) -o bin/snap ./cmd/snap
 	$(BUILD) -o bin/snapd ./cmd/snapd
 	$(BUILD) -o bin/device ./tests/device
+	$(BUILD) -o bin/vm ./tests/vm
 	$(BUILD) -o bin/fixture ./tests/lib/fixture
 
 demo: deps build ## the story: two snaps refreshed on a private device (root)
 	@tests/demo/demo
 
-test: deps ## everything: unit and race tests, arch, lint, device suites (root)
+test: deps ## everything: unit and race tests, arch, lint, suites on devices and in VMs (root)
 	@$(MAKE) --no-print-directory lint unit e2e
 
 unit: ## unit tests with the race detector, and tests/arch
 	$(GO) test -race ./...
 
-e2e: build stage ## the suites in tests/, on private devices (root)
+e2e: build stage ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
 
-stage: ## build/stage: what the devices get, a daemon built for crash tests
+stage: ## build/stage: what devices and VMs get, a daemon built for crash tests
 	@rm -rf build/stage
 	$(GO) build -tags faults -trimpath -ldflags "$(LDFLAGS)" -o bin/snapd-faults ./cmd/snapd
 	@$(MAKE) --no-print-directory install DESTDIR=build/stage SNAPD=bin/snapd-faults

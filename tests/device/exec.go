@@ -25,13 +25,17 @@ type execOptions struct {
 
 func (h *host) cmdExec(args []string) error {
 	var o execOptions
-	var env stringsFlag
+	var env, files stringsFlag
 	f := flag.NewFlagSet("exec", flag.ContinueOnError)
 	f.StringVar(&o.group, "group", "", "name under which kill finds these processes")
 	f.StringVar(&o.cwd, "cwd", "/root", "directory to start in")
 	f.Var(&env, "env", "variable to set, K=V")
+	f.Var(&files, "file", "REMOTE=LOCAL: file to copy below /srv/host first")
 	name, argv, err := parseNamed(f, args)
 	if err != nil {
+		return err
+	}
+	if err := h.copyInside(name, files); err != nil {
 		return err
 	}
 	o.env = env
@@ -39,6 +43,25 @@ func (h *host) cmdExec(args []string) error {
 		return errors.New("cannot execute nothing")
 	}
 	return h.runInside(name, o, argv)
+}
+
+// copyInside copies files, each given as REMOTE=LOCAL, to the directory that is /srv/host inside.
+func (h *host) copyInside(name string, files []string) error {
+	for _, f := range files {
+		remote, local, _ := strings.Cut(f, "=")
+		rel, ok := strings.CutPrefix(remote, "/srv/host/")
+		if !ok || !filepath.IsLocal(rel) {
+			return fmt.Errorf("cannot copy to %q: only below /srv/host", remote)
+		}
+		data, err := os.ReadFile(local)
+		if err == nil {
+			err = os.WriteFile(h.path(name, "host", rel), data, 0755)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot copy to device %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (h *host) cmdShell(args []string) error {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// machine is where scripts run: a device, or the host itself.
+// machine is where scripts run: a device, a VM, or the host itself.
 type machine interface {
 	// root is where the project is seen.
 	root() string
@@ -30,44 +30,57 @@ type machine interface {
 	sweep()
 }
 
-// deviceMachine is a device in which jobs run.
-type deviceMachine struct {
-	program string
+// kind is a backend of spread.yaml: the program of that name in bin makes its machines, and all such programs have the
+// same verbs.
+type kind struct {
 	name    string
-	path    string // of the project, inside
-	host    string // the directory that is /srv/host inside
-	count   int
+	program string
+}
+
+func (r *runner) kind(name string) kind {
+	return kind{name: name, program: filepath.Join(r.root, "bin", name)}
+}
+
+const vmBackend = "vm"
+
+// guestMachine is a device or a VM in which jobs run.
+type guestMachine struct {
+	kind
+	name  string
+	path  string // of the project, inside
+	dir   string // of its scripts, on the host
+	count int
 }
 
 const scriptGroup = "task"
 
-func bootDevice(ctx context.Context, program, name, path string) (*deviceMachine, error) {
-	if out, err := exec.CommandContext(ctx, program, "start", name).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("cannot boot a device: %w: %s", err, bytes.TrimSpace(out))
+func bootGuest(ctx context.Context, k kind, name, path, dir string) (*guestMachine, error) {
+	if out, err := exec.CommandContext(ctx, k.program, "start", name).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("cannot boot a %s: %w: %s", k.name, err, bytes.TrimSpace(out))
 	}
-	out, err := exec.Command(program, "host", name).Output()
-	if err != nil {
-		return nil, fmt.Errorf("cannot boot a device: %w", err)
-	}
-	return &deviceMachine{program: program, name: name, path: path, host: strings.TrimSpace(string(out))}, nil
+	return &guestMachine{kind: k, name: name, path: path, dir: dir}, nil
 }
 
-func (m *deviceMachine) root() string    { return m.path }
-func (m *deviceMachine) env() []variable { return nil }
+func (m *guestMachine) root() string    { return m.path }
+func (m *guestMachine) env() []variable { return nil }
 
-func (m *deviceMachine) run(ctx context.Context, script string, out io.Writer) error {
+func (m *guestMachine) run(ctx context.Context, script string, out io.Writer) error {
 	m.count++
-	file := fmt.Sprintf("script-%d", m.count)
-	if err := os.WriteFile(filepath.Join(m.host, file), []byte(script), 0755); err != nil {
+	local := filepath.Join(m.dir, m.name+".script")
+	if err := os.WriteFile(local, []byte(script), 0755); err != nil {
 		return err
 	}
-	cmd := exec.Command(m.program, "exec", "--group", scriptGroup, m.name, "bash", "/srv/host/"+file)
+	remote := fmt.Sprintf("/srv/host/script-%d", m.count)
+	cmd := exec.Command(m.program, "exec", "--group", scriptGroup, "--file", remote+"="+local, m.name, "bash", remote)
 	cmd.Stdout, cmd.Stderr = out, out
 	return runUntil(ctx, cmd, m.sweep)
 }
 
-func (m *deviceMachine) reboot(ctx context.Context, out io.Writer) error {
-	how, _ := os.ReadFile(filepath.Join(m.host, "reboot"))
+func (m *guestMachine) reboot(ctx context.Context, out io.Writer) error {
+	how, err := exec.CommandContext(ctx, m.program, "exec", m.name, "cat", "/srv/host/reboot").Output()
+	if err != nil {
+		return fmt.Errorf("cannot ask how to reboot: %w", err)
+	}
 	steps := [][]string{{"reboot", m.name}}
 	if strings.TrimSpace(string(how)) == "--crash" {
 		steps = [][]string{{"crash", m.name}, {"start", m.name}}
@@ -77,21 +90,45 @@ func (m *deviceMachine) reboot(ctx context.Context, out io.Writer) error {
 		cmd.Env = append(os.Environ(), "DEVICE_OVERLAYS=")
 		cmd.Stdout, cmd.Stderr = out, out
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("cannot %s the device: %w", s[0], err)
+			return fmt.Errorf("cannot %s the %s: %w", s[0], m.kind.name, err)
 		}
 	}
 	return nil
 }
 
-func (m *deviceMachine) sweep() { exec.Command(m.program, "kill", m.name, scriptGroup).Run() }
+func (m *guestMachine) sweep() { exec.Command(m.program, "kill", m.name, scriptGroup).Run() }
 
-func (m *deviceMachine) stop() {
+// keepLogs copies what a VM left on the host, named after prefix, and says where.
+func (m *guestMachine) keepLogs(prefix string) string {
+	if m.kind.name != vmBackend {
+		return ""
+	}
+	dir, err := exec.Command(m.program, "host", m.name).Output()
+	if err != nil {
+		return fmt.Sprintf("(cannot find the logs of %s: %v)\n", m.name, err)
+	}
+	var b strings.Builder
+	for _, name := range []string{"console", "journal", "qemu.log"} {
+		data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), name))
+		if err == nil {
+			err = os.WriteFile(prefix+"."+name, data, 0644)
+		}
+		if err != nil {
+			fmt.Fprintf(&b, "(cannot keep the %s: %v)\n", name, err)
+		} else {
+			fmt.Fprintf(&b, "%s: %s\n", name, prefix+"."+name)
+		}
+	}
+	return b.String()
+}
+
+func (m *guestMachine) stop() {
 	if out, err := exec.Command(m.program, "stop", "--force", m.name).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "run: cannot stop a device: %v: %s\n", err, bytes.TrimSpace(out))
+		fmt.Fprintf(os.Stderr, "run: cannot stop a %s: %v: %s\n", m.kind.name, err, bytes.TrimSpace(out))
 	}
 }
 
-// hostMachine runs scripts on the host; the devices that they start have names that begin with prefix.
+// hostMachine runs scripts on the host; the machines that they start have names that begin with prefix.
 type hostMachine struct {
 	program string
 	project string
@@ -124,7 +161,7 @@ func (m *hostMachine) reboot(context.Context, io.Writer) error {
 	return errors.New("cannot reboot the host")
 }
 
-// sweep stops the devices that the job left.
+// sweep stops the machines that the job left.
 func (m *hostMachine) sweep() {
 	out, _ := exec.Command(m.program, "list").Output()
 	for line := range strings.Lines(string(out)) {

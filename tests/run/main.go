@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command run executes the project's spread-format suites on private devices.
+// Command run executes the project's spread-format suites on private devices and VMs.
 //
 // It reads the same spread.yaml and task.yaml files as upstream spread, which
-// cannot be had from the registries. Each worker boots a device, runs the
+// cannot be had from the registries. Each worker serves one backend, "device"
+// or "vm": it boots a machine with the program of that name in bin, runs the
 // project's prepare once in it, then suites and tasks as spread does. Two
 // variables of a suite or task mean something more here, and nothing to spread:
 //
-//	HOST_SIDE: 1     its scripts run on the host, with $DEVICE (the device
+//	HOST_SIDE: 1     its scripts run on the host, with $DEVICE (the backend's
 //	                 program), $DEVICE_NAME (the first letters of the names it
 //	                 may use), $TASK_DIR and $PROJECT
-//	FRESH_DEVICE: 1  it gets a device that nothing ran in before
+//	FRESH_DEVICE: 1  it gets a machine that nothing ran in before
 package main
 
 import (
@@ -41,7 +42,8 @@ func main() {
 
 type options struct {
 	list, verbose, keep bool
-	workers, repeat     int
+	workers, vms        int
+	repeat              int
 	retry               int
 	backend, overlay    string
 	filters             []string
@@ -52,12 +54,13 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	f.BoolVar(&o.list, "list", false, "list the jobs and exit")
 	f.BoolVar(&o.verbose, "v", false, "show the output of every job")
-	f.BoolVar(&o.keep, "keep", false, "leave the device of a failed job running")
-	f.IntVar(&o.workers, "j", 2, "number of workers")
+	f.BoolVar(&o.keep, "keep", false, "leave the machine of a failed job running")
+	f.IntVar(&o.workers, "j", 2, "number of workers with a device")
+	f.IntVar(&o.vms, "vms", 1, "number of workers with a VM, beside them")
 	f.IntVar(&o.repeat, "repeat", 1, "run each job this often")
 	f.IntVar(&o.retry, "retry", 0, "run failed jobs once more, and call those that pass then flaky, if no more than this many failed")
-	f.StringVar(&o.backend, "backend", "device", "backend of spread.yaml whose systems are used")
-	f.StringVar(&o.overlay, "overlay", "", "tree that is copied over the root of each device (default build/stage, if it is there)")
+	f.StringVar(&o.backend, "backend", "", "backend of spread.yaml to use: device or vm (default both)")
+	f.StringVar(&o.overlay, "overlay", "", "tree that is copied over the root of each machine (default build/stage, if it is there)")
 	f.Usage = func() {
 		fmt.Fprintln(f.Output(), "usage: run [FLAG]… [FILTER]…\n\nA FILTER is a task's name, the beginning of one, or a pattern.")
 		f.PrintDefaults()
@@ -66,8 +69,8 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.filters = f.Args()
-	if o.workers < 1 || o.repeat < 1 {
-		return nil, fmt.Errorf("cannot work with %d workers and %d repetitions", o.workers, o.repeat)
+	if o.workers < 1 || o.vms < 1 || o.repeat < 1 {
+		return nil, fmt.Errorf("cannot work with %d and %d workers and %d repetitions", o.workers, o.vms, o.repeat)
 	}
 	return o, nil
 }
@@ -108,11 +111,13 @@ func run(ctx context.Context, args []string) (good bool, err error) {
 	if err := r.furnish(ctx, o); err != nil {
 		return false, err
 	}
-	r.run(ctx, o.workers)
+	r.run(ctx, map[string]int{"device": o.workers, vmBackend: o.vms})
 	if o.retry > 0 && ctx.Err() == nil {
 		// alone: most of what fails once does so because the machine was busy
 		r.jobs = r.report.again(o.retry)
-		r.run(ctx, 1)
+		for _, name := range r.backends() {
+			r.run(ctx, map[string]int{name: 1})
+		}
 	}
 	good = r.report.finish()
 	if ctx.Err() != nil {
@@ -121,15 +126,35 @@ func run(ctx context.Context, args []string) (good bool, err error) {
 	return good, nil
 }
 
-// run works through the jobs.
-func (r *runner) run(ctx context.Context, workers int) {
+// run works through the jobs of some backends, with so many workers each.
+func (r *runner) run(ctx context.Context, workers map[string]int) {
 	var group sync.WaitGroup
-	for range min(workers, len(r.jobs)) {
-		r.devices++
-		w := &worker{runner: r, id: r.devices}
-		group.Go(func() { w.work(ctx) })
+	for _, name := range r.backends() {
+		jobs := 0
+		for _, j := range r.jobs {
+			if j.backendName == name {
+				jobs++
+			}
+		}
+		for range min(workers[name], jobs) {
+			r.workers++
+			w := &worker{runner: r, kind: r.kind(name), id: r.workers}
+			group.Go(func() { w.work(ctx) })
+		}
 	}
 	group.Wait()
+}
+
+// backends lists the backends of the jobs.
+func (r *runner) backends() []string {
+	var names []string
+	for _, j := range r.jobs {
+		if !slices.Contains(names, j.backendName) {
+			names = append(names, j.backendName)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // choose returns the jobs that a filter takes, or without filters all that are not manual.
@@ -158,15 +183,17 @@ func projectRoot() (string, error) {
 	}
 }
 
-// furnish builds what the jobs need, sets what the device program reads, and removes what killed runs left.
+// furnish builds what the jobs need, sets what the programs of machines read, and removes what killed runs left.
 func (r *runner) furnish(ctx context.Context, o *options) error {
-	bin := filepath.Join(r.root, "bin")
-	r.program = filepath.Join(bin, "device")
 	if err := r.makeLogs(filepath.Join(r.root, "build", "logs")); err != nil {
 		return err
 	}
-	for name, pkg := range map[string]string{"device": "./tests/device", "fixture": "./tests/lib/fixture"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, name), pkg)
+	programs := map[string]string{"fixture": "./tests/lib/fixture"}
+	for _, name := range r.backends() {
+		programs[name] = "./tests/" + name
+	}
+	for name, pkg := range programs {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(r.root, "bin", name), pkg)
 		cmd.Dir = r.root
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -174,6 +201,8 @@ func (r *runner) furnish(ctx context.Context, o *options) error {
 		}
 	}
 	os.Setenv("DEVICE_OWNER", strconv.Itoa(os.Getpid()))
+	// Suites on devices measure time; those in VMs only take it.
+	os.Setenv("VM_NICE", "5")
 	stage := filepath.Join(r.root, "build", "stage")
 	if _, err := os.Stat(stage); o.overlay == "" && err == nil {
 		o.overlay = stage
@@ -186,10 +215,12 @@ func (r *runner) furnish(ctx context.Context, o *options) error {
 		}
 		os.Setenv("DEVICE_OVERLAYS", overlay)
 	}
-	cmd := exec.CommandContext(ctx, r.program, "clean")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("cannot clean up after an earlier run: %w", err)
+	for _, name := range r.backends() {
+		cmd := exec.CommandContext(ctx, r.kind(name).program, "clean")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("cannot clean up after an earlier run: %w", err)
+		}
 	}
 	return nil
 }

@@ -134,9 +134,9 @@ func runHostJobs(t *testing.T, root string) *report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &runner{root: root, program: "/bin/true", logs: t.TempDir(), report: new(report)}
+	r := &runner{root: root, logs: t.TempDir(), report: new(report)}
 	r.jobs = choose(jobs, nil)
-	(&worker{runner: r, id: 1}).work(context.Background())
+	(&worker{runner: r, kind: kind{name: "device", program: "/bin/true"}, id: 1}).work(context.Background())
 	return r.report
 }
 

@@ -112,6 +112,8 @@ type job struct {
 	name    string
 	project *project
 	backend *backend
+	// backendName is the program in bin that makes the job's machines: "device" or "vm".
+	backendName string
 	suite   *suite
 	task    *task
 	variant string
@@ -133,39 +135,31 @@ func readYAML(path string, into any) error {
 	return nil
 }
 
-// readJobs reads spread.yaml and every task.yaml under root, and returns all jobs of a backend, sorted by priority and
-// name.
+// readJobs reads spread.yaml and every task.yaml under root, and returns all jobs of a backend, or of all if it is "",
+// sorted by priority and name.
 func readJobs(root, backendName string) ([]*job, error) {
 	p := new(project)
 	if err := readYAML(filepath.Join(root, "spread.yaml"), p); err != nil {
 		return nil, err
 	}
-	b, ok := p.Backends[backendName]
-	if !ok {
+	if backendName != "" && p.Backends[backendName] == nil || len(p.Backends) == 0 {
 		return nil, fmt.Errorf("cannot find backend %q in spread.yaml", backendName)
 	}
 	var jobs []*job
 	for name, s := range p.Suites {
-		if s == nil || s.Summary == "" {
-			return nil, fmt.Errorf("cannot use suite %s: it has no summary", name)
-		}
-		if !strings.HasSuffix(name, "/") {
-			return nil, fmt.Errorf("cannot use suite %s: its name must end with a slash", name)
-		}
-		s.name = name
-		files, err := filepath.Glob(filepath.Join(root, name, "*", "task.yaml"))
+		tasks, err := s.tasks(root, name)
 		if err != nil {
 			return nil, err
 		}
-		for _, file := range files {
-			t := &task{name: name + filepath.Base(filepath.Dir(file))}
-			if err := readYAML(file, t); err != nil {
-				return nil, err
+		for _, t := range tasks {
+			for n, b := range p.Backends {
+				if b == nil {
+					return nil, fmt.Errorf("cannot use backend %s: it is empty", n)
+				}
+				if backendName == "" || n == backendName {
+					jobs = append(jobs, jobsOf(p, b, n, s, t)...)
+				}
 			}
-			if t.Summary == "" {
-				return nil, fmt.Errorf("cannot use task %s: it has no summary", t.name)
-			}
-			jobs = append(jobs, jobsOf(p, b, backendName, s, t)...)
 		}
 	}
 	sort.Slice(jobs, func(i, j int) bool {
@@ -175,6 +169,33 @@ func readJobs(root, backendName string) ([]*job, error) {
 		return jobs[i].name < jobs[j].name
 	})
 	return jobs, nil
+}
+
+// tasks reads the tasks of a suite, whose name is its directory.
+func (s *suite) tasks(root, name string) ([]*task, error) {
+	if s == nil || s.Summary == "" {
+		return nil, fmt.Errorf("cannot use suite %s: it has no summary", name)
+	}
+	if !strings.HasSuffix(name, "/") {
+		return nil, fmt.Errorf("cannot use suite %s: its name must end with a slash", name)
+	}
+	s.name = name
+	files, err := filepath.Glob(filepath.Join(root, name, "*", "task.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var tasks []*task
+	for _, file := range files {
+		t := &task{name: name + filepath.Base(filepath.Dir(file))}
+		if err := readYAML(file, t); err != nil {
+			return nil, err
+		}
+		if t.Summary == "" {
+			return nil, fmt.Errorf("cannot use task %s: it has no summary", t.name)
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, nil
 }
 
 func (j *job) priority() int {
@@ -199,7 +220,7 @@ func jobsOf(p *project, b *backend, backendName string, s *suite, t *task) []*jo
 			continue
 		}
 		for _, v := range variants {
-			j := &job{project: p, backend: b, suite: s, task: t, variant: v}
+			j := &job{project: p, backend: b, backendName: backendName, suite: s, task: t, variant: v}
 			j.name = backendName + ":" + system + ":" + t.name
 			if v != "" {
 				j.name += ":" + v

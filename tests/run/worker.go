@@ -18,44 +18,51 @@ import (
 // runner is one call of the program: the jobs, and how to run them.
 type runner struct {
 	root    string // of the project
-	program string // device
 	logs    string
 	keep    bool
 	verbose bool
 	report  *report
 
-	devices int // workers so far, each of which names its devices
+	workers int // so far, each of which names its machines
 
 	mu   sync.Mutex
 	jobs []*job
 }
 
-// next takes the next job from the queue, one of the given suite if there is one: its preparation is done already.
-func (r *runner) next(s *suite) *job {
+// next takes the next job of a backend from the queue, one of the given suite if there is one: its preparation is done
+// already.
+func (r *runner) next(backend string, s *suite) *job {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.jobs) == 0 {
-		return nil
-	}
-	at := 0
+	at := -1
 	for i, j := range r.jobs {
-		if j.suite == s && j.priority() >= r.jobs[0].priority() {
+		if j.backendName != backend {
+			continue
+		}
+		if at < 0 {
+			at = i
+		}
+		if j.suite == s && j.priority() >= r.jobs[at].priority() {
 			at = i
 			break
 		}
+	}
+	if at < 0 {
+		return nil
 	}
 	j := r.jobs[at]
 	r.jobs = append(r.jobs[:at:at], r.jobs[at+1:]...)
 	return j
 }
 
-// worker runs jobs one after the other, in a device that it boots when it needs one.
+// worker runs the jobs of a backend one after the other, in a machine that it boots when it needs one.
 type worker struct {
 	*runner
+	kind   kind
 	id     int
 	boots  int
-	device *deviceMachine
-	last   *job // whose suite the device is prepared for; nil before any
+	device *guestMachine
+	last   *job // whose suite the machine is prepared for; nil before any
 }
 
 func (w *worker) work(ctx context.Context) {
@@ -64,7 +71,7 @@ func (w *worker) work(ctx context.Context) {
 		if w.last != nil {
 			s = w.last.suite
 		}
-		j := w.next(s)
+		j := w.next(w.kind.name, s)
 		if j == nil {
 			break
 		}
@@ -104,6 +111,9 @@ func (w *worker) runJob(ctx context.Context, j *job) {
 	err = w.runParts(ctx, m, j, log, append(j.prepareParts(), parts("execute", j.task.Execute)...))
 	if err != nil && ctx.Err() == nil {
 		w.debug(ctx, m, j, path, &about)
+		if w.device != nil && m == machine(w.device) {
+			about.WriteString(w.device.keepLogs(path))
+		}
 	}
 	if e := w.runAll(ctx, m, j, log, j.restoreParts()); e != nil {
 		err = errors.Join(err, e)
@@ -115,7 +125,7 @@ func (w *worker) runJob(ctx context.Context, j *job) {
 	case err != nil:
 		w.report.failed(j, time.Since(start), path, about.String(), err)
 		if w.keep && w.device != nil && m == machine(w.device) {
-			fmt.Printf("      kept: %s shell %s\n", w.program, w.device.name)
+			fmt.Printf("      kept: %s shell %s\n", w.kind.program, w.device.name)
 			w.device, w.last = nil, nil
 		}
 	default:
@@ -134,7 +144,7 @@ func (w *worker) hostFor(j *job) (machine, error) {
 		return nil, err
 	}
 	return &hostMachine{
-		program: w.program, project: w.root, dir: dir,
+		program: w.kind.program, project: w.root, dir: dir,
 		prefix: fmt.Sprintf("run%d-%d-%d", os.Getpid(), w.id, w.boots),
 	}, nil
 }
@@ -155,7 +165,7 @@ func (w *worker) deviceFor(ctx context.Context, j *job, log *os.File) (machine, 
 	if w.device == nil {
 		w.boots++
 		name := fmt.Sprintf("run%d-%d-%d", os.Getpid(), w.id, w.boots)
-		d, err := bootDevice(ctx, w.program, name, j.project.Path)
+		d, err := bootGuest(ctx, w.kind, name, j.project.Path, w.logs)
 		if err != nil {
 			return nil, err
 		}
