@@ -489,7 +489,7 @@ func TestLimits(t *testing.T) {
 			} else if len(err.Error()) > 20000 {
 				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
-			if d := time.Since(start); d > 3*time.Second {
+			if d := time.Since(start); d > time.Minute { // it would be hours
 				t.Errorf("took %s", d)
 			}
 		})
