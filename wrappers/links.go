@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,33 +35,75 @@ func MakeLinks(links []Link, o Options) error {
 	return nil
 }
 
-func makeLink(l Link, o Options) error {
-	rel, err := filepath.Rel(l.Base, l.Path)
+// RemoveLinks removes links that MakeLinks made and that are not wanted any
+// more. Whatever else has such a name belongs to the snap, and stays.
+func RemoveLinks(links []Link, o Options) error {
+	for _, l := range links {
+		err := removeLink(l, o)
+		if slices.ContainsFunc([]error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV}, func(e error) bool { return errors.Is(err, e) }) {
+			continue // the snap has put something else in its place
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove link %s to a socket: %w", l.Path, err)
+		}
+	}
+	return nil
+}
+
+func removeLink(l Link, o Options) error {
+	dir, name, err := openParent(l, o, openBeneath)
 	if err != nil {
 		return err
 	}
+	defer unix.Close(dir)
+	if !leads(dir, name, l.Target) {
+		return nil
+	}
+	return unix.Unlinkat(dir, name, 0)
+}
+
+// leads tells whether name is a link to the target.
+func leads(dir int, name, target string) bool {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dir, name, buf)
+	return err == nil && string(buf[:n]) == target
+}
+
+// openParent opens the directory that a link lies in, each one below Base by
+// open, and returns the link's own name.
+func openParent(l Link, o Options, open func(dir int, name string) (int, error)) (dir int, name string, err error) {
+	rel, err := filepath.Rel(l.Base, l.Path)
+	if err != nil {
+		return -1, "", err
+	}
+	dir, err = unix.Open(o.Dirs.Under(l.Base), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", &os.PathError{Op: "open", Path: l.Base, Err: err}
+	}
+	names := strings.Split(rel, "/")
+	for _, n := range names[:len(names)-1] {
+		next, err := open(dir, n)
+		unix.Close(dir)
+		if err != nil {
+			return -1, "", &os.PathError{Op: "open", Path: n, Err: err}
+		}
+		dir = next
+	}
+	return dir, names[len(names)-1], nil
+}
+
+func makeLink(l Link, o Options) error {
 	if strings.HasPrefix(l.Base, "/run/") { // nothing else makes it on a host where root never logs in
 		if err := os.MkdirAll(o.Dirs.Under(l.Base), 0o700); err != nil {
 			return err
 		}
 	}
-	dir, err := unix.Open(o.Dirs.Under(l.Base), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	dir, name, err := openParent(l, o, openMade)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: l.Base, Err: err}
+		return err
 	}
-	defer func() { unix.Close(dir) }()
-	names := strings.Split(rel, "/")
-	name := names[len(names)-1]
-	for _, n := range names[:len(names)-1] {
-		next, err := openMade(dir, n)
-		if err != nil {
-			return &os.PathError{Op: "open", Path: n, Err: err}
-		}
-		unix.Close(dir)
-		dir = next
-	}
-	buf := make([]byte, unix.PathMax)
-	if n, err := unix.Readlinkat(dir, name, buf); err == nil && string(buf[:n]) == l.Target {
+	defer unix.Close(dir)
+	if leads(dir, name, l.Target) {
 		return nil
 	}
 	tmp := "." + name + ".snapd~"
@@ -77,18 +120,21 @@ func makeLink(l Link, o Options) error {
 	return nil
 }
 
-// openMade opens one directory below dir, made if it is missing.
-func openMade(dir int, name string) (int, error) {
-	how := unix.OpenHow{
+func openBeneath(dir int, name string) (int, error) {
+	return unix.Openat2(dir, name, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	fd, err := unix.Openat2(dir, name, &how)
+	})
+}
+
+// openMade opens one directory below dir, made if it is missing.
+func openMade(dir int, name string) (int, error) {
+	fd, err := openBeneath(dir, name)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	if err := unix.Mkdirat(dir, name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, err
 	}
-	return unix.Openat2(dir, name, &how)
+	return openBeneath(dir, name)
 }

@@ -306,6 +306,30 @@ func TestMakeLinks(t *testing.T) {
 	}
 	check()
 
+	remove := func() {
+		t.Helper()
+		if err := wrappers.RemoveLinks([]wrappers.Link{link}, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove()
+	if _, err := os.Lstat(base + "/a/b/s"); !os.IsNotExist(err) {
+		t.Errorf("the link is still there: %v", err)
+	}
+	remove()
+	for _, made := range []func(string) error{
+		func(p string) error { return os.WriteFile(p, nil, 0o644) },
+		func(p string) error { return os.Symlink("/elsewhere", p) },
+	} {
+		if err := made(base + "/a/b/s"); err != nil {
+			t.Fatal(err)
+		}
+		remove()
+		if err := os.Remove(base + "/a/b/s"); err != nil {
+			t.Errorf("what is the snap's own was removed: %v", err)
+		}
+	}
+
 	// The snap puts a link to elsewhere in the way.
 	if err := os.RemoveAll(base + "/a/b"); err != nil {
 		t.Fatal(err)
@@ -318,6 +342,13 @@ func TestMakeLinks(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(outside); len(entries) != 0 {
 		t.Errorf("wrote outside: %v", entries)
+	}
+	if err := os.Symlink(link.Target, outside+"/s"); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	if entries, _ := os.ReadDir(outside); len(entries) != 1 {
+		t.Error("removed a link outside")
 	}
 }
 

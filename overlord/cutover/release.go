@@ -6,8 +6,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"endured/dirs"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/snap"
@@ -25,6 +27,7 @@ func (sw *Switch) activators(ctx context.Context, c course, changed []string) er
 	if err != nil {
 		return err
 	}
+	keep := map[string]bool{} // sockets that go on under their old address
 	for _, a := range c.target.Services() {
 		fresh := (c.other == nil || slices.Contains(c.enable, a.Name)) && !sw.heldBack(a.Name)
 		for _, u := range set.Activators(a.Name) {
@@ -37,6 +40,7 @@ func (sw *Switch) activators(ctx context.Context, c course, changed []string) er
 			switch {
 			case listens && slices.Contains(changed, u) && !timer && c.wish[a.Name] == leave && sts[0].SubState == "running":
 				// systemd refuses while the service runs, which has its old socket
+				keep[u] = true
 				sw.task.Log("%s keeps its old sockets until %s is restarted", a.Unit(), a.Unit())
 			case listens && slices.Contains(changed, u):
 				err = sw.m.Systemd.Run(ctx, "restart", u, "replace")
@@ -48,7 +52,38 @@ func (sw *Switch) activators(ctx context.Context, c course, changed []string) er
 			}
 		}
 	}
+	if err := sw.unlink(c, set, keep); err != nil {
+		return err
+	}
 	return wrappers.MakeLinks(set.Links, sw.m.Wrap)
+}
+
+// unlink removes the links to sockets that lay where the target has none: those
+// in common data, and in the target's own data their copies.
+func (sw *Switch) unlink(c course, target wrappers.Set, keep map[string]bool) error {
+	if c.other == nil {
+		return nil
+	}
+	set, err := wrappers.Units(c.other, sw.m.Wrap)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, l := range target.Links {
+		wanted[l.Path] = true
+	}
+	var system dirs.Dirs // as units see it
+	old, now := system.Data(c.other.Name, c.other.Revision), system.Data(c.target.Name, c.target.Revision)
+	var stale []wrappers.Link
+	for _, l := range set.Links {
+		if l.Base == old {
+			l.Base, l.Path = now, now+strings.TrimPrefix(l.Path, old)
+		}
+		if !wanted[l.Path] && !keep[l.Unit] {
+			stale = append(stale, l)
+		}
+	}
+	return wrappers.RemoveLinks(stale, sw.m.Wrap)
 }
 
 // heldBack tells whether the operator has stopped the service, and whether that
