@@ -126,12 +126,14 @@ func (sw *Switch) signalPin(s lifecycle.Step, c course) ([]byte, error) {
 	return data, nil
 }
 
-// unpin takes the drop-ins of signals away once the new main runs: its own stop
-// is its own revision's.
+// unpin takes drop-ins away that have done their service: those of signals once
+// the new main runs, since its own stop is its own revision's, and the pin of a
+// process that was notified and has put itself into the new revision.
 func (sw *Switch) unpin(ctx context.Context, c course) error {
 	removed := false
 	for _, s := range sw.steps() {
-		if s.Action != lifecycle.SignalStart {
+		renewed := s.Action == lifecycle.Signal && c.forward && c.target != nil && sw.outcome(s.App).ToRev == c.target.Revision
+		if s.Action != lifecycle.SignalStart && !renewed {
 			continue
 		}
 		ch, err := sw.m.setPin(s.Unit, nil)
