@@ -24,6 +24,9 @@ import (
 // take to exit before it counts as staying.
 const notifyPatience = 2 * time.Second
 
+// execPoll is how often it is looked whether such a process is in the new code.
+const execPoll = 20 * time.Millisecond
+
 // NotEndedError says that a service that must not be killed did not end in its
 // time. It goes on running, and nothing was started beside it.
 type NotEndedError struct {
@@ -235,11 +238,10 @@ func (sw *Switch) awaitNotified(ctx context.Context, told []*notified) error {
 	wctx, stop := context.WithTimeout(ctx, notifyPatience)
 	defer stop()
 	for _, n := range told {
-		if err := n.process.Wait(wctx); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			continue // it stays
+		if stays := sw.awaitWord(wctx, n); ctx.Err() != nil {
+			return ctx.Err()
+		} else if stays {
+			continue
 		}
 		sw.outcome(n.step.App).exited = monotonic()
 		after, err := sw.m.Systemd.WaitUnit(ctx, n.step.Unit, func(st systemd.UnitStatus) bool {
@@ -256,6 +258,24 @@ func (sw *Switch) awaitNotified(ctx context.Context, told []*notified) error {
 		}
 	}
 	return nil
+}
+
+// awaitWord waits until a main that was told has exited, or has put itself into
+// the new code; or until ctx is done. It reports whether it is still there.
+func (sw *Switch) awaitWord(ctx context.Context, n *notified) (stays bool) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		defer stop()
+		for !sw.runsNewCode(n.step.MainPID) {
+			select { // nothing tells of an exec
+			case <-ctx.Done():
+				return
+			case <-time.After(execPoll):
+			}
+		}
+	}()
+	return n.process.Wait(ctx) != nil
 }
 
 // runsNewCode tells whether a process has put itself into the new revision's
