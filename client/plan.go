@@ -19,6 +19,15 @@ type Plan struct {
 	Services    []Step           `json:"services"`
 	Generations []GenerationStep `json:"generations,omitempty"`
 	Apps        []AppStep        `json:"apps,omitempty"`
+	Hooks       []HookStep       `json:"hooks,omitempty"`
+}
+
+// HookStep is a hook that is run.
+type HookStep struct {
+	Hook     string `json:"hook"`
+	Revision string `json:"revision"`
+	When     string `json:"when"`              // before, inside (the switch) or after
+	Ignored  bool   `json:"ignored,omitempty"` // its failure changes nothing
 }
 
 // Step is what happens to one service.

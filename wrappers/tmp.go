@@ -28,12 +28,17 @@ func tmpfiles(name string) File {
 	return File{Path: TmpfilesPath(system(), name), Data: []byte(text), Mode: 0o644}
 }
 
+// needsTmp tells whether units of the snap have a /tmp of their own.
+func needsTmp(info *snap.Info) bool {
+	return (len(info.Services()) > 0 || len(info.Hooks) > 0) && ownMounts(info)
+}
+
 // EnsurePrivateTmp makes the directory that a snap's services see as /tmp. Its
 // parent is root's alone; anything else that a user of the host put there
 // first is moved out of the way. It does nothing for a snap without services
-// or without mounts of its own.
+// and hooks, or without mounts of its own.
 func EnsurePrivateTmp(info *snap.Info, o Options) error {
-	if len(info.Services()) == 0 || !ownMounts(info) {
+	if !needsTmp(info) {
 		return nil
 	}
 	tmp := o.Dirs.PrivateTmp(info.Name)

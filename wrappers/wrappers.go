@@ -104,7 +104,7 @@ func Units(info *snap.Info, o Options) (Set, error) {
 	if policy != nil {
 		s.Files = append(s.Files, *policy)
 	}
-	if len(s.Services) > 0 && ownMounts(info) {
+	if needsTmp(info) {
 		s.Files = append(s.Files, tmpfiles(info.Name))
 	}
 	sort.Slice(s.Files, func(x, y int) bool { return s.Files[x].Path < s.Files[y].Path })

@@ -69,6 +69,7 @@ func (a *app) printPlan(p *client.Plan) {
 	fmt.Fprintln(a.out, line)
 	if len(p.Services)+len(p.Generations)+len(p.Apps) == 0 {
 		fmt.Fprintln(a.out, "It has no services and nothing of it is running.")
+		a.printHooks(p)
 		return
 	}
 	t := newTable("Service", "Now", column, "Why")
@@ -100,6 +101,20 @@ func (a *app) printPlan(p *client.Plan) {
 		for _, d := range details {
 			fmt.Fprintln(a.out, d)
 		}
+	}
+	a.printHooks(p)
+}
+
+// printHooks says which hooks are run.
+func (a *app) printHooks(p *client.Plan) {
+	moments := map[string]string{
+		"before": "before anything is touched", "inside": "before services are started", "after": "at the end",
+	}
+	for n, h := range p.Hooks {
+		if n == 0 {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprintf(a.out, "The hook %s of revision %s runs %s.\n", printable(h.Hook), h.Revision, moments[h.When])
 	}
 }
 

@@ -30,7 +30,17 @@ const (
 	Disable      Event = "disable"
 	Remove       Event = "remove"
 	Shutdown     Event = "shutdown"
+	Configure    Event = "configure" // options are set: nothing is decided about services
 )
+
+// Word is the event as a snap's programs are told it: a local install over an
+// installed snap is a refresh to them.
+func (e Event) Word() string {
+	if e == LocalInstall {
+		return string(Refresh)
+	}
+	return string(e)
+}
 
 // RefreshLike tells whether the event honours refresh-mode.
 func (e Event) RefreshLike() bool { return e == Refresh || e == LocalInstall || e == Revert }
@@ -132,6 +142,8 @@ type Plan struct {
 	Generations []GenerationStep `json:"generations,omitempty"`
 	// Apps are the running non-daemon processes and what becomes of them.
 	Apps []AppStep `json:"apps,omitempty"`
+	// Hooks are run besides, in this order.
+	Hooks []HookStep `json:"hooks,omitempty"`
 }
 
 // Step is what happens to one service.
