@@ -117,6 +117,9 @@ func (d Dirs) Sockets() string { return d.join("run/snapd/sockets") }
 // Socket is the REST API's socket.
 func (d Dirs) Socket() string { return d.join("run/snapd.socket") }
 
+// SnapSocket is the socket that programs of snaps use, through snapctl.
+func (d Dirs) SnapSocket() string { return d.join("run/snapd-snap.socket") }
+
 // PrivateTmp is the directory that a snap's services see as /tmp.
 func (d Dirs) PrivateTmp(name string) string {
 	return d.join("tmp/snap-private-tmp/snap." + name + "/tmp")

@@ -17,6 +17,7 @@ import (
 	"endured/osutil"
 	"endured/overlord/configstate"
 	"endured/overlord/cutover"
+	"endured/overlord/hookstate"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
@@ -41,6 +42,8 @@ type Config struct {
 	// Store is where snaps come from; nil is the directory that the setting
 	// store.path names, /var/lib/snapd/store by default.
 	Store store.Store
+	// Journal is where the output of hooks is found; nil shows none.
+	Journal hookstate.Journal
 	// FaultHook is called around every commit, see state.Options; nil in production.
 	FaultHook func(point string)
 }
@@ -57,6 +60,7 @@ type Overlord struct {
 	snaps    *snapstate.Manager
 	services *servicestate.Manager
 	cutover  *cutover.Manager
+	hooks    *hookstate.Manager
 }
 
 // New opens the state and builds the managers. Nothing runs yet.
@@ -83,8 +87,11 @@ func New(c Config) (*Overlord, error) {
 		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Store: c.Store,
 		Retain: func() int { return configstate.Retain(st, DefaultRetain) },
 	}, run)
+	hooks := hookstate.New(hookstate.Config{
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
+	}, run)
 	cut := cutover.New(cutover.Config{
-		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Hooks: hooks, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 		CgroupRoot: c.CgroupRoot,
 	}, run)
 	services := servicestate.New(servicestate.Config{
@@ -94,7 +101,7 @@ func New(c Config) (*Overlord, error) {
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Log: c.Log,
 	})
-	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut}, nil
+	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks}, nil
 }
 
 // machine is what tells this machine from others, "" if nothing does.
@@ -128,6 +135,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 	if err := o.snaps.CleanSpool(); err != nil {
 		o.config.Log.Warn("cannot clean up old uploads", "err", err)
 	}
+	o.hooks.Start(ctx)
 	o.runner.Start(ctx)
 	return nil
 }
@@ -135,6 +143,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 // Stop ends what runs without losing it: the next Start goes on.
 func (o *Overlord) Stop() error {
 	o.runner.Stop()
+	o.hooks.Stop()
 	o.cutover.Stop()
 	return o.state.Close()
 }

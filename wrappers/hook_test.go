@@ -32,7 +32,7 @@ hooks: {post-refresh: {command-chain: [bin/wrap], environment: {B: two}}}
 		"Type=oneshot", "RemainAfterExit=yes", "TimeoutStartSec=90s", "TimeoutStopSec=5s",
 		"ExecStart=/snap/demo/x7/bin/wrap /snap/demo/x7/meta/hooks/post-refresh",
 		"WorkingDirectory=/var/snap/demo/x7", "ReadWritePaths=/var/snap/demo/x7 /var/snap/demo/common",
-		`Environment="SNAP_REVISION=x7"`, `Environment="A=of demo"`, `Environment="B=two"`, `Environment="SNAP_HOOK_EVENT=refresh"`,
+		`Environment=SNAP_REVISION=x7`, `Environment="A=of demo"`, `Environment=B=two`, `Environment=SNAP_HOOK_EVENT=refresh`,
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("no %s in\n%s", want, file.Data)

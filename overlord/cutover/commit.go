@@ -65,7 +65,29 @@ func (sw *Switch) commit(tx *state.Tx) error {
 	if err := tx.Change(sw.task.ChangeID()).Set(OutcomesKey+sw.setup.Snap, outcomes); err != nil {
 		return err
 	}
-	return snapstate.Put(tx, rec)
+	sw.config(rec)
+	if err := snapstate.Put(tx, rec); err != nil {
+		return err
+	}
+	return sw.m.Hooks.Commit(tx, sw.task.ID())
+}
+
+// config keeps the options with the revision that is left, and takes those of
+// one that a revert returns to. What another revision said of its health is
+// over.
+func (sw *Switch) config(rec *snapstate.Record) {
+	if sw.from == nil || sw.to == nil {
+		return
+	}
+	if e := rec.Rev(sw.from.Revision); e != nil {
+		if e.Config = rec.Config; len(e.Config) == 0 {
+			e.Config = []byte("{}")
+		}
+	}
+	if e := rec.Rev(sw.to.Revision); e != nil && sw.setup.Event == lifecycle.Revert && len(e.Config) > 0 {
+		rec.Config = e.Config
+	}
+	rec.Health = nil
 }
 
 // note keeps what has to be known of a service later.

@@ -7,12 +7,12 @@
 // that the switch can be run again after a crash, and run backwards when it fails.
 //
 //	boot link · gate · settle · strays · stops · units and pins, one reload · restart jobs ·
-//	copy differences · current · sockets · release · start jobs · boot link away
+//	copy differences · current · hook · sockets · release · start jobs · boot link away
 //
 // Signals have their places in it: what must not be killed is asked first,
 // survivors are moved away before a main is signalled by its restart job, and
-// those that stay are notified after the release. The places of the seal
-// (before the copy) and of hooks (around "current") are in Switch.held.
+// those that stay are notified after the release. The place of the seal
+// (before the copy) is in Switch.held.
 package cutover
 
 import (
@@ -53,11 +53,26 @@ type Systemd interface {
 	WaitUnit(ctx context.Context, unit string, ok func(systemd.UnitStatus) bool) (systemd.UnitStatus, error)
 }
 
+// Hooks runs the hooks whose place is inside the switch.
+type Hooks interface {
+	// Allowance is how much longer a switch may take because of its hooks.
+	Allowance(p *lifecycle.Plan) time.Duration
+	// Inside runs them, from the target revision, within the time that ctx has.
+	// One that ran already in this task is not run again.
+	Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info) error
+	// Abandon ends what a failed switch left running and forgets what its hooks
+	// asked for.
+	Abandon(ctx context.Context, t *state.Task) error
+	// Commit records what they asked for.
+	Commit(tx *state.Tx, taskID string) error
+}
+
 // Config is what a Manager is made of.
 type Config struct {
 	Dirs    dirs.Dirs
 	State   *state.State
 	Systemd Systemd
+	Hooks   Hooks
 	Snaps   *snapstate.Manager
 	Log     *slog.Logger
 	Wrap    wrappers.Options

@@ -87,6 +87,9 @@ func (sw *Switch) back(ctx context.Context) error {
 // revision, those that were never touched are not touched now.
 func (sw *Switch) backOnce(ctx context.Context) error {
 	c := course{target: sw.from, other: sw.to, wish: map[string]wish{}}
+	if err := sw.m.Hooks.Abandon(ctx, sw.task); err != nil {
+		return err
+	}
 	for _, s := range sw.intent.Plan.Services {
 		switch s.Action {
 		case lifecycle.DoRestart, lifecycle.DoStop, lifecycle.SignalStart:
@@ -102,6 +105,9 @@ func (sw *Switch) backOnce(ctx context.Context) error {
 		if s.Enable {
 			c.disable = append(c.disable, s.App)
 		}
+	}
+	if err := sw.reviveBack(ctx, c); err != nil {
+		return err
 	}
 	var err error
 	if c.enable, err = sw.disabledOnTheWay(); err != nil {
@@ -154,6 +160,9 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 		return err
 	}
 	if err := sw.timed("signals", func() error { return sw.telling(c, func() error { return sw.notifies(ctx, c) }) }); err != nil {
+		return err
+	}
+	if err := sw.ending(ctx, c); err != nil {
 		return err
 	}
 	if err := sw.observe(ctx, c); err != nil {
@@ -238,8 +247,8 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		{"swift moves", func() error { sw.swift(c); return nil }},
 		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
 		{"data", func() error { return sw.data(ctx, c) }},
-		// the pre-refresh hook comes before the gate, as a task; the post-refresh hook here, after current
 		{"current", func() error { return sw.current(c) }},
+		{"hooks", func() error { return sw.hooks(ctx, c, jobs) }},
 		{"activators", func() error { return sw.activators(ctx, c, changed) }},
 	}
 	for _, s := range steps {

@@ -52,7 +52,8 @@ func Happened(s Step, after Service, signalled bool) Outcome {
 // Matches compares what happened with the plan (law 8): one outcome for every
 // step and none besides. The error is a *MismatchError.
 //
-// Three things are left open by a plan, and either way matches: a service
+// Four things are left open by a plan, and either way matches: a hook inside
+// the switch may end a service that was to stay, which is then started anew; a service
 // signalled after the switch stays, or exits and is started anew; a service
 // with an activator that was left down may have been activated since; and a
 // oneshot that was started may be done.
@@ -87,7 +88,10 @@ func (p *Plan) Matches(outcomes []Outcome) error {
 // differs says how an outcome differs from its step, "" if it does not.
 func (p *Plan) differs(s Step, o Outcome) string {
 	action, to := s.Action, s.To
+	hooked := len(HooksAt(p.Hooks, Inside)) > 0 && s.MainPID != 0
 	switch {
+	case s.Action == Keep && o.Action == DoRestart && hooked:
+		action, to = DoRestart, p.To
 	case s.Action == Signal && o.Action == SignalStart:
 		action, to = SignalStart, p.To
 	case s.Action == LeaveDown && s.mayActivate() && o.Action == DoStart:

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"endured/overlord/configstate"
+	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 )
@@ -16,27 +17,28 @@ import (
 // isSystem tells whether a name means the system's own settings.
 func isSystem(name string) bool { return name == "system" || name == "core" }
 
-// notConfigurable says why a snap's own options can be neither read nor set.
-func (m *Manager) notConfigurable(verb, name string) error {
-	if _, err := m.Installed.Lookup(name); err != nil {
-		return err
-	}
-	return fmt.Errorf("cannot %s options of snap %q: configure hooks are not supported yet; 'system' has options", verb, name)
-}
-
 // Configuration returns what is set under dotted keys, by key, or everything.
 func (m *Manager) Configuration(name string, keys []string) (map[string]any, error) {
-	if !isSystem(name) {
-		return nil, m.notConfigurable("get", name)
+	if isSystem(name) {
+		return configstate.Get(m.State, name, keys)
 	}
-	return configstate.Get(m.State, name, keys)
+	rec, err := m.Installed.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	o, err := configstate.ReadOptions(rec.Config)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read options of snap %q: %w", name, err)
+	}
+	return o.Select(name, keys)
 }
 
-// Configure sets values by dotted key; nil unsets. A new bound on stops is not
-// set while a change goes on, whose plan has the one before.
+// Configure sets values by dotted key; nil unsets. A snap's own are set by its
+// configure hook's leave. A new bound on stops is not set while a change goes
+// on, whose plan has the one before.
 func (m *Manager) Configure(_ context.Context, name string, values map[string]any) (string, error) {
 	if !isSystem(name) {
-		return "", m.notConfigurable("set", name)
+		return m.configureSnap(name, values)
 	}
 	p, err := configstate.MakePatch(values)
 	if err != nil {
@@ -66,6 +68,36 @@ func (m *Manager) Configure(_ context.Context, name string, values map[string]an
 	}
 	m.Runner.Ensure()
 	return id, nil
+}
+
+// configureSnap runs the configure hook of a snap with options to set.
+func (m *Manager) configureSnap(name string, values map[string]any) (string, error) {
+	rec, err := m.active("configure", name)
+	if err != nil {
+		return "", err
+	}
+	info, err := m.Installed.Info(name, rec.Rev(rec.Current))
+	if err != nil {
+		return "", err
+	}
+	hooks := lifecycle.Hooks(lifecycle.Configure, info, info)
+	if len(hooks) == 0 {
+		return "", fmt.Errorf("cannot set options: snap %q has no \"configure\" hook", name)
+	}
+	o, err := configstate.ReadOptions(rec.Config)
+	if err == nil {
+		o, err = o.Apply(name, values)
+	}
+	if err == nil {
+		_, err = o.Raw()
+	}
+	if err != nil {
+		return "", err
+	}
+	r := &recipe{setup: &snapstate.Setup{Snap: name, Event: lifecycle.Configure, From: rec.Current, To: rec.Current}}
+	r.hooks(hooks, lifecycle.After)
+	r.steps[0].values = values
+	return m.start("configure-snap", fmt.Sprintf("Change configuration of %q snap", name), unchanged(name, rec.Current, true), r)
 }
 
 // holdSnaps keeps other changes from any snap while this one is not ready.

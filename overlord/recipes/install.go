@@ -59,7 +59,8 @@ func (m *Manager) installFile(ctx context.Context, path string, o InstallOptions
 		return id, false, err
 	}
 	// reasons to refuse are better found before anything is begun
-	if _, err := m.plan(ctx, s); err != nil {
+	plan, err := m.plan(ctx, s)
+	if err != nil {
 		return "", false, err
 	}
 	kind, summary := "install-snap", fmt.Sprintf("Install %q snap from file %q", s.Snap, shown)
@@ -83,7 +84,7 @@ func (m *Manager) installFile(ctx context.Context, path string, o InstallOptions
 			return nil
 		}
 	}
-	id, err = m.start(kind, summary, again, forInstall(s, shown))
+	id, err = m.start(kind, summary, again, forInstall(s, shown, plan.Hooks))
 	return id, err == nil, err
 }
 

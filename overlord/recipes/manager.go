@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"endured/dirs"
+	"endured/overlord/hookstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
@@ -41,10 +42,29 @@ type recipe struct {
 	steps  []step
 }
 
-type step struct{ kind, summary string }
+// step is a task to be: of a kind, or one that runs a hook.
+type step struct {
+	kind, summary string
+	hook          *lifecycle.HookStep
+	values        map[string]any // options that the hook sees, and that are set if it succeeds
+}
 
 func (r *recipe) add(kind, format string, args ...any) {
-	r.steps = append(r.steps, step{kind, fmt.Sprintf(format, args...)})
+	r.steps = append(r.steps, step{kind: kind, summary: fmt.Sprintf(format, args...)})
+}
+
+// hooks adds those that belong to a moment.
+func (r *recipe) hooks(all []lifecycle.HookStep, when lifecycle.Moment) {
+	for _, h := range lifecycle.HooksAt(all, when) {
+		r.steps = append(r.steps, step{hook: &h})
+	}
+}
+
+func (st *step) task(tx *state.Tx, s *snapstate.Setup) (*state.Task, error) {
+	if st.hook != nil {
+		return hookstate.Task(tx, s, *st.hook, st.values)
+	}
+	return snapstate.TaskFor(tx, s, st.kind, st.summary)
 }
 
 // chain adds the recipe's tasks to the change, each waiting for the one before.
@@ -53,8 +73,9 @@ func (r *recipe) chain(tx *state.Tx, c *state.Change, lane int) error {
 		return err
 	}
 	var tasks []*state.Task
-	for _, s := range r.steps {
-		t, err := snapstate.TaskFor(tx, r.setup, s.kind, s.summary)
+	for n := range r.steps {
+		s := &r.steps[n]
+		t, err := s.task(tx, r.setup)
 		if err != nil {
 			return err
 		}
@@ -73,16 +94,16 @@ func names(c *state.Change, list ...string) error {
 }
 
 // forInstall is the way of a local file: over an installed snap it is a
-// refresh. Downloads take the place of prepare-snap; setup-profiles and the
-// pre-refresh hook come between mount-snap and copy-snap-data.
-func forInstall(s *snapstate.Setup, shown string) *recipe {
+// refresh. Downloads take the place of prepare-snap; setup-profiles comes after
+// mount-snap. A refresh that nobody asked for would run gate-auto-refresh first.
+func forInstall(s *snapstate.Setup, shown string, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
 	r.add("prepare-snap", "Prepare snap %q (%s)", shown, s.To)
-	return r.bring(true)
+	return r.bring(true, hooks)
 }
 
 // forStore is the recipe for what the store offers.
-func forStore(s *snapstate.Setup) *recipe {
+func forStore(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
 	if !s.Had {
 		from := ""
@@ -91,7 +112,7 @@ func forStore(s *snapstate.Setup) *recipe {
 		}
 		r.add("download-snap", "Download snap %q (%s)%s", s.Snap, s.To, from)
 	}
-	return r.bring(!s.Had)
+	return r.bring(!s.Had, hooks)
 }
 
 func forSwitchChannel(s *snapstate.Setup) *recipe {
@@ -101,11 +122,12 @@ func forSwitchChannel(s *snapstate.Setup) *recipe {
 }
 
 // bring adds what comes once the file is there.
-func (r *recipe) bring(mount bool) *recipe {
+func (r *recipe) bring(mount bool, hooks []lifecycle.HookStep) *recipe {
 	s := r.setup
 	if mount {
 		r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
 	}
+	r.hooks(hooks, lifecycle.Before)
 	if s.From.Unset() {
 		r.add("copy-snap-data", "Make data directories of snap %q", s.Snap)
 	} else {
@@ -113,30 +135,33 @@ func (r *recipe) bring(mount bool) *recipe {
 	}
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	r.hooks(hooks, lifecycle.After)
 	r.add("discard-revisions", "Discard old revisions of snap %q", s.Snap)
 	return r
 }
 
-func forRevert(s *snapstate.Setup) *recipe {
+func forRevert(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	r.hooks(hooks, lifecycle.After)
 	return r
 }
 
-func forEnable(s *snapstate.Setup) *recipe { return forRevert(s) }
+func forEnable(s *snapstate.Setup) *recipe { return forRevert(s, nil) }
 
-func forDisable(s *snapstate.Setup) *recipe {
+func forDisable(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
+	r.hooks(hooks, lifecycle.Before)
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) unavailable to the system", s.Snap, s.From)
 	return r
 }
 
-func forRemove(s *snapstate.Setup, active, purge bool) *recipe {
+func forRemove(s *snapstate.Setup, active, purge bool, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
 	if active {
-		r = forDisable(s)
+		r = forDisable(s, hooks)
 	}
 	r.active = active
 	if !purge {

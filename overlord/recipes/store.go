@@ -463,8 +463,13 @@ func (m *Manager) startStore(kind, verb string, list []*snapstate.Setup, o Store
 // storeRecipe is the recipe of one snap, and what must still be so when the
 // change is made.
 func (m *Manager) storeRecipe(s *snapstate.Setup) (*recipe, func(tx *state.Tx) error, error) {
+	from, to, _, err := m.Installed.Sides(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	hooks := lifecycle.Hooks(s.Event, from, to)
 	if s.From.Unset() {
-		return forStore(s), func(tx *state.Tx) error {
+		return forStore(s, hooks), func(tx *state.Tx) error {
 			var missing *snapstate.NotInstalledError
 			if _, err := snapstate.Get(tx, s.Snap); !errors.As(err, &missing) {
 				return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
@@ -485,7 +490,7 @@ func (m *Manager) storeRecipe(s *snapstate.Setup) (*recipe, func(tx *state.Tx) e
 		return nil, nil, fmt.Errorf("cannot refresh %q to revision %s: another file of that revision is installed; 'snap remove --revision=%s %s' takes it away", s.Snap, s.To, s.To, s.Snap)
 	}
 	s.Had = had != nil
-	return forStore(s), func(tx *state.Tx) error {
+	return forStore(s, hooks), func(tx *state.Tx) error {
 		if err := same(tx); err != nil {
 			return err
 		}

@@ -23,10 +23,11 @@ func (m *Manager) Revert(ctx context.Context, name string, rev snap.Revision) (s
 	if err != nil {
 		return "", err
 	}
-	if _, err := m.plan(ctx, s); err != nil {
+	plan, err := m.plan(ctx, s)
+	if err != nil {
 		return "", err
 	}
-	return m.start("revert-snap", fmt.Sprintf("Revert %q snap", name), unchanged(name, s.From, true), forRevert(s))
+	return m.start("revert-snap", fmt.Sprintf("Revert %q snap", name), unchanged(name, s.From, true), forRevert(s, plan.Hooks))
 }
 
 // PlanRevert tells what Revert would do. It writes nothing.
@@ -91,7 +92,7 @@ func (m *Manager) Disable(ctx context.Context, name string) (string, error) {
 	if _, err := m.plan(ctx, s); err != nil {
 		return "", err
 	}
-	return m.start("disable-snap", fmt.Sprintf("Disable %q snap", name), unchanged(name, rec.Current, true), forDisable(s))
+	return m.start("disable-snap", fmt.Sprintf("Disable %q snap", name), unchanged(name, rec.Current, true), forDisable(s, nil))
 }
 
 // Remove removes snaps, each in a lane of its own, or one revision of one.
@@ -165,10 +166,11 @@ func (m *Manager) removal(ctx context.Context, name string, o RemoveOptions) (*r
 	}
 	s := &snapstate.Setup{Snap: name, Event: lifecycle.Remove, From: rec.Current, Terminate: o.Terminate}
 	// running apps are a reason to refuse before anything is disturbed
-	if _, err := m.plan(ctx, s); err != nil {
+	plan, err := m.plan(ctx, s)
+	if err != nil {
 		return nil, err
 	}
-	return forRemove(s, rec.Active, o.Purge), nil
+	return forRemove(s, rec.Active, o.Purge, plan.Hooks), nil
 }
 
 // PlanRemove tells what Remove would do. It writes nothing.
@@ -211,11 +213,8 @@ func (m *Manager) Services(ctx context.Context, r ServicesRequest) (string, erro
 			if err := snapstate.SetSetup(c, s); err != nil {
 				return err
 			}
-			t, err := snapstate.TaskFor(tx, s, "control-services", fmt.Sprintf("Run service command %q for services of snap %q", string(r.Event), ctl.Snap))
+			t, err := snapstate.ControlTask(tx, ctl)
 			if err != nil {
-				return err
-			}
-			if err := servicestate.SetControl(t, ctl); err != nil {
 				return err
 			}
 			c.AddChain(i+1, t)

@@ -21,25 +21,13 @@ import (
 )
 
 // Control is what a "control-services" task does to the services of one snap.
-type Control struct {
-	Snap    string          `json:"snap"`
-	Event   lifecycle.Event `json:"event"`
-	Apps    []string        `json:"apps,omitempty"` // empty: all services
-	Enable  bool            `json:"enable,omitempty"`
-	Disable bool            `json:"disable,omitempty"`
-	Reload  bool            `json:"reload,omitempty"`
-}
-
-const controlKey = "control"
-
-// SetControl stores what the task does.
-func SetControl(t *state.Task, c *Control) error { return t.Set(controlKey, c) }
+type Control = snapstate.Control
 
 // doControl starts, stops or restarts services because an operator asked.
 // "snap stop" is remembered, so that a refresh does not start the service.
 func (m *Manager) doControl(ctx context.Context, t *state.Task) (state.Commit, error) {
 	var c Control
-	if err := t.Get(controlKey, &c); err != nil {
+	if err := t.Get(snapstate.ControlKey, &c); err != nil {
 		return nil, fmt.Errorf("cannot read what to do: %w", err)
 	}
 	rec, err := m.Snaps.Lookup(c.Snap)

@@ -131,19 +131,47 @@ func TaskFor(tx *state.Tx, s *Setup, kind, summary string) (*state.Task, error) 
 
 // SetupOf returns the setup that the task works from.
 func (m *Manager) SetupOf(t *state.Task) (*Setup, error) {
+	name, err := SnapOf(t)
+	if err != nil {
+		return nil, err
+	}
+	var s *Setup
+	err = m.State.View(func(tx *state.Tx) (err error) {
+		s, err = setupIn(tx, t, name)
+		return err
+	})
+	return s, err
+}
+
+// SnapOf names the snap that a task works on.
+func SnapOf(t *state.Task) (string, error) {
 	var name string
 	if err := t.Get(snapKey, &name); err != nil {
-		return nil, fmt.Errorf("cannot tell the snap of task %s: %w", t.ID(), err)
+		return "", fmt.Errorf("cannot tell the snap of task %s: %w", t.ID(), err)
+	}
+	return name, nil
+}
+
+// TaskSetup returns the setup that the task with that id works from.
+func TaskSetup(tx *state.Tx, id string) (*Setup, error) {
+	t := tx.Task(id)
+	if t == nil {
+		return nil, fmt.Errorf("cannot find task %s", id)
+	}
+	name, err := SnapOf(t)
+	if err != nil {
+		return nil, err
+	}
+	return setupIn(tx, t, name)
+}
+
+func setupIn(tx *state.Tx, t *state.Task, name string) (*Setup, error) {
+	c := tx.Change(t.ChangeID())
+	if c == nil {
+		return nil, fmt.Errorf("cannot find change %s", t.ChangeID())
 	}
 	var s Setup
-	err := m.State.View(func(tx *state.Tx) error {
-		c := tx.Change(t.ChangeID())
-		if c == nil {
-			return fmt.Errorf("cannot find change %s", t.ChangeID())
-		}
-		return c.Get(setupKey+name, &s)
-	})
-	if err != nil {
+	if err := c.Get(setupKey+name, &s); err != nil {
 		return nil, fmt.Errorf("cannot read what change %s does to snap %q: %w", t.ChangeID(), name, err)
 	}
 	return &s, nil

@@ -162,6 +162,19 @@ func (m *Manager) revisionOfPID(rec *Record, pid int) snap.Revision {
 var appScope = regexp.MustCompile(`^snap\.([^.]+)\.([^.]+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.scope$`)
 var scopeName = regexp.MustCompile(`^snap\.([^.]+)\.([^.]+)-r(x?[0-9]+)-[^-]+\.scope$`)
 
+// ParseScope tells which app of which snap a scope is of. rev is that of a
+// service's survivors, 0 for what "snap run" started.
+func ParseScope(unit string) (snapName, app string, rev snap.Revision, ok bool) {
+	if g := scopeName.FindStringSubmatch(unit); g != nil {
+		rev, err := snap.ParseRevision(g[3])
+		return g[1], g[2], rev, err == nil
+	}
+	if a := appScope.FindStringSubmatch(unit); a != nil {
+		return a[1], a[2], 0, true
+	}
+	return "", "", 0, false
+}
+
 func (m *Manager) observeScopes(ctx context.Context, rec *Record, obs *lifecycle.Observed) error {
 	scopes, err := m.Systemd.ListUnits(ctx, "snap."+rec.Name+".*.scope")
 	if err != nil {

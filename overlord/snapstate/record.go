@@ -6,6 +6,7 @@
 package snapstate
 
 import (
+	"encoding/json"
 	"time"
 
 	"endured/snap"
@@ -32,6 +33,11 @@ type Record struct {
 	// Erased says that the snap's removal has begun to erase data: there is no
 	// way back, whatever is left can only be removed.
 	Erased bool `json:"erased,omitempty"`
+	// Config are the snap's options, a JSON object; they belong to the snap, not
+	// to a revision. See Revision.Config.
+	Config json.RawMessage `json:"config,omitempty"`
+	// Health is what the snap last said of itself, nil if it never did.
+	Health *Health `json:"health,omitempty"`
 	// LastLocal is the highest local revision number ever given.
 	LastLocal int `json:"last-local,omitempty"`
 }
@@ -48,6 +54,18 @@ type Revision struct {
 	Flags     Flags         `json:"flags"`
 	// Channel is the one that it came from.
 	Channel string `json:"channel,omitempty"`
+	// Config are the snap's options as they were when another revision became
+	// current; a revert brings them back. Empty if that never happened.
+	Config json.RawMessage `json:"config,omitempty"`
+}
+
+// Health is what a snap says of itself with "snapctl set-health".
+type Health struct {
+	Revision  snap.Revision `json:"revision"` // that said it
+	Status    string        `json:"status"`   // "okay", "waiting", "blocked", "error" or "unknown"
+	Message   string        `json:"message,omitempty"`
+	Code      string        `json:"code,omitempty"`
+	Timestamp time.Time     `json:"timestamp"`
 }
 
 // Flags are the ways to install a snap.

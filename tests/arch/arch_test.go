@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
 	{"overlord/cutover", "overlord/configstate"},
-	{"overlord/servicestate"},
+	{"overlord/servicestate", "overlord/hookstate"},
 	{"overlord/recipes"},
 	{"overlord"},
 	{"client"},
