@@ -125,8 +125,11 @@ func TestOverride(t *testing.T) {
 	if _, err := m.o.Configure(t.Context(), "nosuch", map[string]any{"a": 1}); !errors.As(err, &none) {
 		t.Errorf("missing snap: %v", err)
 	}
-	if _, err := m.o.Configuration("demo", nil); err == nil || !strings.Contains(err.Error(), "configure hooks are not supported yet") {
-		t.Errorf("options of a snap: %v", err)
+	if conf, err := m.o.Configuration("demo", nil); err != nil || len(conf) != 0 {
+		t.Errorf("options of a snap: %v, %v", conf, err)
+	}
+	if _, err := m.o.Configure(t.Context(), "demo", map[string]any{"a": 1}); err == nil || !strings.Contains(err.Error(), `has no "configure" hook`) {
+		t.Errorf("options of a snap without hook: %v", err)
 	}
 }
 
