@@ -113,6 +113,7 @@ func (sw *Switch) backOnce(ctx context.Context) error {
 	if c.enable, err = sw.disabledOnTheWay(); err != nil {
 		return err
 	}
+	sw.rejoin(ctx)
 	return sw.travel(ctx, c)
 }
 
