@@ -42,16 +42,16 @@ var (
 // maskedUnits cost time and serve nobody here. apparmor.service would load the profiles of packages, 6 s without KVM;
 // the security module itself is on.
 var maskedUnits = []string{
-	"apparmor.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dev-hugepages.mount", "dpkg-db-backup.timer",
+	"apparmor.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dev-hugepages.mount", "dev-mqueue.mount", "dpkg-db-backup.timer",
 	"e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "getty@.service", "kmod-static-nodes.service",
 	"modprobe@.service", "proc-sys-fs-binfmt_misc.automount", "serial-getty@.service", "sys-kernel-debug.mount",
 	"sys-kernel-tracing.mount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
 	"systemd-binfmt.service", "systemd-firstboot.service", "systemd-hwdb-update.service", "systemd-initctl.socket",
-	"systemd-journal-catalog-update.service", "systemd-journal-flush.service", "systemd-machine-id-commit.service",
+	"systemd-journal-catalog-update.service", "systemd-journal-flush.service", "systemd-logind.service", "systemd-machine-id-commit.service",
 	"systemd-modules-load.service", "systemd-networkd.service", "systemd-pcrmachine.service",
 	"systemd-pcrphase-sysinit.service", "systemd-pcrphase.service", "systemd-random-seed.service",
 	"systemd-remount-fs.service", "systemd-rfkill.socket", "systemd-sysctl.service", "systemd-sysusers.service",
-	"systemd-timesyncd.service", "systemd-tmpfiles-clean.timer", "systemd-udev-settle.service",
+	"systemd-timesyncd.service", "systemd-tmpfiles-clean.timer", "systemd-tmpfiles-setup-dev.service", "systemd-udev-settle.service",
 	"systemd-udev-trigger.service", "systemd-update-utmp-runlevel.service", "systemd-update-utmp.service",
 	"systemd-user-sessions.service",
 }
@@ -76,7 +76,6 @@ KillMode=process
 Delegate=yes
 IgnoreSIGPIPE=no
 Restart=always
-LogRateLimitIntervalSec=0
 [Install]
 WantedBy=sysinit.target
 `,
