@@ -95,7 +95,7 @@ func New(c Config) (*Overlord, error) {
 		CgroupRoot: c.CgroupRoot,
 	}, run)
 	services := servicestate.New(servicestate.Config{
-		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Bus: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 	}, run)
 	configstate.New(configstate.Config{Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Wrap: wrap}, run)
 	rec := recipes.New(recipes.Config{

@@ -19,9 +19,9 @@ import (
 // escaped: no character of it means anything to a unit file or to XML.
 var busName = regexp.MustCompile(`^[A-Za-z_-][A-Za-z0-9_-]*(\.[A-Za-z_-][A-Za-z0-9_-]*)+$`)
 
-// busServices returns the files that make the system bus ask systemd for the
+// BusServices returns the files that make the system bus ask systemd for the
 // service as soon as somebody speaks to one of its names.
-func busServices(app *snap.App) ([]File, error) {
+func BusServices(app *snap.App) ([]File, error) {
 	if len(app.ActivatesOn) > 0 && len(app.ActivationNames) == 0 {
 		return nil, errors.New("activates-on: it has no D-Bus name")
 	}

@@ -138,7 +138,7 @@ func (s *Set) addService(app *snap.App, o Options) error {
 		s.Timers[app.Name] = app.TimerUnit()
 		s.addUnit(app.TimerUnit(), data)
 	}
-	bus, err := busServices(app)
+	bus, err := BusServices(app)
 	if err != nil {
 		return err
 	}

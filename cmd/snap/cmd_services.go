@@ -78,7 +78,7 @@ func newStartCommand(a *app) *cobra.Command {
 func newStopCommand(a *app) *cobra.Command {
 	r := &client.AppsRequest{Action: "stop"}
 	c := a.controlCommand(r, "Stop services",
-		"Stop services of snaps, with the processes that earlier refreshes left of them.\nThey stay down over a refresh, until 'snap start' or a boot.", "Stopped.")
+		"Stop services of snaps, with the processes that earlier refreshes left of them.\nThey stay down over a refresh, until 'snap start' or a boot; what only D-Bus\nstarts until 'snap start'.", "Stopped.")
 	c.Flags().BoolVar(&r.Disable, "disable", false, "Also keep the services from starting at boot")
 	return c
 }

@@ -38,7 +38,7 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 		return nil, err
 	}
 	if slices.ContainsFunc(slices.Concat(changed, removed), wrappers.BusFile) {
-		if err := sw.m.reloadBus(ctx); err != nil {
+		if err := sw.m.ReloadBus(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -64,9 +64,9 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	return changedActivators(set, changed), nil
 }
 
-// reloadBus makes the system bus read what it is configured by. It notices most
+// ReloadBus makes the system bus read what it is configured by. It notices most
 // changes by itself, but only after a while, and a new directory never.
-func (m *Manager) reloadBus(ctx context.Context) error {
+func (m *Manager) ReloadBus(ctx context.Context) error {
 	const bus = "dbus.service" // also another implementation's
 	sts, err := m.Systemd.Status(ctx, bus)
 	if err != nil || sts[0].ActiveState != "active" {
@@ -89,11 +89,34 @@ func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
 	if err != nil {
 		return set, nil, err
 	}
+	if err := sw.offBus(c.target, &set); err != nil {
+		return set, nil, err
+	}
 	if err := wrappers.EnsurePrivateTmp(c.target, sw.m.Wrap); err != nil {
 		return set, nil, err
 	}
 	changed, err := wrappers.Write(set.Files, sw.m.Wrap)
 	return set, changed, err
+}
+
+// offBus leaves out what would make the bus start a service again from which
+// the operator's stop has taken it.
+func (sw *Switch) offBus(info *snap.Info, set *wrappers.Set) error {
+	for _, a := range info.Services() {
+		if !sw.heldBack(a.Name) {
+			continue
+		}
+		files, err := wrappers.BusServices(a)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if _, err := os.Lstat(sw.m.Dirs.Under(f.Path)); errors.Is(err, fs.ErrNotExist) {
+				set.Files = slices.DeleteFunc(set.Files, func(g wrappers.File) bool { return g.Path == f.Path })
+			}
+		}
+	}
+	return nil
 }
 
 func changedActivators(set wrappers.Set, changed []string) []string {

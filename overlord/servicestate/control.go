@@ -122,12 +122,18 @@ func (m *Manager) control(ctx context.Context, info *snap.Info, s lifecycle.Step
 				return err
 			}
 		}
+		if err := m.offBus(ctx, app); err != nil {
+			return err
+		}
 	}
 	if s.Activators == lifecycle.DoStart {
 		for _, u := range snapstate.ActivatorUnits(app) {
 			if err := m.run(ctx, "start", u); err != nil {
 				return err
 			}
+		}
+		if err := m.onBus(ctx, app); err != nil {
+			return err
 		}
 	}
 	if ends := s.Action == lifecycle.DoStop || s.Action == lifecycle.DoRestart; ends && !s.SendSIGKILL && s.MainPID != 0 {

@@ -33,6 +33,11 @@ type Asker interface {
 	Ask(ctx context.Context, snapName string, s lifecycle.Step, a *snap.App, watch bool) error
 }
 
+// Bus reads its configuration anew, see cutover.Manager.ReloadBus.
+type Bus interface {
+	ReloadBus(ctx context.Context) error
+}
+
 // Config is what a Manager is made of.
 type Config struct {
 	Dirs    dirs.Dirs
@@ -40,6 +45,7 @@ type Config struct {
 	Systemd Systemd
 	Snaps   *snapstate.Manager
 	Asker   Asker
+	Bus     Bus
 	Log     *slog.Logger
 	Wrap    wrappers.Options
 	BootID  string

@@ -111,7 +111,7 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 	}
 	for _, name := range a.ActivationNames {
 		v.Enabled = v.Enabled || len(units) == 1
-		v.Activators = append(v.Activators, Activator{Name: name, Type: "dbus", Enabled: true, Active: true})
+		v.Activators = append(v.Activators, Activator{Name: name, Type: "dbus", Enabled: true, Active: m.onTheBus(a)})
 	}
 	if a.Timer != "" {
 		act := sts[len(sts)-1]
