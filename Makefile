@@ -17,9 +17,10 @@ help: ## what can be made
 deps: ## install what building and testing need, from Debian (root)
 	@tests/lib/deps $(PACKAGES)
 
-build: ## bin/snap, bin/snapd and the test programs
+build: ## bin/snap, bin/snapctl, bin/snapd and the test programs
 	@mkdir -p bin
 	$(BUILD) -o bin/snap ./cmd/snap
+	$(BUILD) -o bin/snapctl ./cmd/snapctl
 	$(BUILD) -o bin/snapd ./cmd/snapd
 	$(BUILD) -o bin/device ./tests/device
 	$(BUILD) -o bin/vm ./tests/vm
@@ -60,6 +61,7 @@ SNAPD ?= bin/snapd
 install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd is
 	@DESTDIR='$(DESTDIR)' tests/lib/may-install
 	install -D -m 755 bin/snap $(DESTDIR)$(PREFIX)/bin/snap
+	install -D -m 755 bin/snapctl $(DESTDIR)$(PREFIX)/bin/snapctl
 	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
 	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
@@ -69,7 +71,7 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 
 uninstall: ## take away what install brought; refused while snaps are installed
 	@DESTDIR='$(DESTDIR)' tests/lib/may-uninstall
-	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh \
+	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/bin/snapctl $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)/etc/profile.d/snapd.sh \
 		$(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service

@@ -29,6 +29,9 @@ const (
 	// KindNoOption says that an option is not set; the value is {"SnapName", "Key"}.
 	KindNoOption          = "option-not-found"
 	KindInsufficientSpace = "insufficient-disk-space"
+	// KindUnsuccessful says that snapctl exits with another status than 0; the
+	// value is a SnapctlResult.
+	KindUnsuccessful = "unsuccessful"
 	// KindAppsRunning (additive) refuses what would end running apps; the value
 	// is {"snap-name", "pids"}.
 	KindAppsRunning = "snap-apps-running"

@@ -36,6 +36,7 @@ type Snap struct {
 	InstallDate     *time.Time `json:"install-date,omitempty"`
 	MountedFrom     string     `json:"mounted-from,omitempty"` // for uid 0 only
 	Apps            []AppInfo  `json:"apps,omitempty"`
+	Health          *Health    `json:"health,omitempty"`
 
 	// Of a snap in the store: its size in bytes, what its channels have, by
 	// name, and its tracks.
@@ -55,6 +56,15 @@ type Snap struct {
 	Unconfined bool `json:"unconfined,omitempty"`
 	// Notes (additive) are findings about the snap.yaml.
 	Notes []string `json:"yaml-notes,omitempty"`
+}
+
+// Health is what a snap says of itself.
+type Health struct {
+	Revision  string    `json:"revision"` // that said it
+	Status    string    `json:"status"`   // "okay", "waiting", "blocked", "error" or "unknown"
+	Message   string    `json:"message,omitempty"`
+	Code      string    `json:"code,omitempty"`
+	Timestamp time.Time `json:"timestamp"`
 }
 
 // ChannelSnap is what a channel has.

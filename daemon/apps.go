@@ -133,6 +133,9 @@ func snapJSON(c *call, v recipes.SnapView) client.Snap {
 	if v.Current {
 		out.Status = "active"
 	}
+	if h := v.Record.Health; h != nil && v.Current {
+		out.Health = &client.Health{Revision: h.Revision.String(), Status: h.Status, Message: h.Message, Code: h.Code, Timestamp: h.Timestamp}
+	}
 	if out.Channel = v.Rev.Channel; !rev.Local() {
 		out.TrackingChannel = v.Record.Channel
 	}

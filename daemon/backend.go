@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 
+	"endured/overlord/hookstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
@@ -52,6 +53,10 @@ type Backend interface {
 	// Track puts a process, which is the caller itself, into a scope of its own
 	// and returns the revision to run.
 	Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error)
+	// Identify finds out which snap a process belongs to.
+	Identify(pid int) (*hookstate.Caller, error)
+	// Snapctl carries out a call of snapctl.
+	Snapctl(ctx context.Context, who *hookstate.Caller, args []string) (*hookstate.Answer, error)
 	// Abort asks an unfinished change to undo what it did.
 	Abort(id string) error
 	// State holds the changes and the warnings.

@@ -3,6 +3,8 @@
 package daemon
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -30,9 +32,15 @@ func getConf(c *call) *response {
 
 // putConf sets values by dotted key; null unsets.
 func putConf(c *call) *response {
-	var values map[string]any
-	if resp := decodeBody(c, &values); resp != nil {
+	var raw json.RawMessage
+	if resp := decodeBody(c, &raw); resp != nil {
 		return resp
+	}
+	var values map[string]any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // a number stays what it was
+	if err := d.Decode(&values); err != nil {
+		return badRequest("cannot decode request body: %v", err)
 	}
 	if len(values) == 0 {
 		return badRequest("cannot set options: none is named")

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"endured/dirs"
+	"endured/osutil"
 )
 
 // Peer is who is at the other end of a connection.
@@ -21,6 +25,10 @@ type Peer struct {
 	// Accepted is when the connection was accepted, in the time since boot: a
 	// process that started later is not the one that connected.
 	Accepted time.Duration
+	// FromSnaps tells that it used the socket that is for programs of snaps.
+	FromSnaps bool
+	// Process holds on to a peer from there; nil for others.
+	Process *osutil.Process
 }
 
 // kernelPeer asks the kernel who connected.
@@ -34,9 +42,14 @@ func kernelPeer(c net.Conn) (Peer, error) {
 		return Peer{}, fmt.Errorf("cannot identify the peer: %w", err)
 	}
 	var cred *unix.Ucred
+	var process *osutil.Process
 	var credErr error
+	fromSnaps := filepath.Base(c.LocalAddr().String()) == filepath.Base(dirs.New("/").SnapSocket())
 	err = raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if credErr == nil && fromSnaps {
+			process, credErr = holdPeer(int(fd), int(cred.Pid))
+		}
 	})
 	if err = errors.Join(err, credErr); err != nil {
 		return Peer{}, fmt.Errorf("cannot identify the peer: %w", err)
@@ -45,7 +58,17 @@ func kernelPeer(c net.Conn) (Peer, error) {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return Peer{}, fmt.Errorf("cannot read the clock: %w", err)
 	}
-	return Peer{PID: int(cred.Pid), UID: cred.Uid, Accepted: time.Duration(now.Nano())}, nil
+	return Peer{PID: int(cred.Pid), UID: cred.Uid, Accepted: time.Duration(now.Nano()), FromSnaps: fromSnaps, Process: process}, nil
+}
+
+// holdPeer refers to the process that connected. A kernel that cannot say
+// which that was is asked for whatever has its number by now; see stillThere.
+func holdPeer(socket, pid int) (*osutil.Process, error) {
+	p, err := osutil.PeerProcess(socket, pid)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return osutil.OpenProcess(pid)
+	}
+	return p, err
 }
 
 // maxPerUser is how many connections a user other than root may have open:
@@ -81,6 +104,9 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		}
 		if !l.admit(peer.UID) {
 			l.log.Debug("connection refused: too many", "uid", peer.UID)
+			if peer.Process != nil {
+				peer.Process.Close()
+			}
 			c.Close()
 			continue
 		}
@@ -121,7 +147,12 @@ type peerConn struct {
 }
 
 func (c *peerConn) Close() error {
-	c.once.Do(c.leave)
+	c.once.Do(func() {
+		c.leave()
+		if c.peer.Process != nil {
+			c.peer.Process.Close()
+		}
+	})
 	return c.Conn.Close()
 }
 

@@ -14,12 +14,16 @@ const (
 	authenticated
 	// rootOnly is for uid 0 and nobody else.
 	rootOnly
+	// snaps is for programs of snaps, on their own socket; nothing else is there.
+	snaps
 )
 
 // check returns nil if the peer may go on, and otherwise the refusal.
 func (a access) check(p Peer) *response {
 	switch {
-	case a == open || p.UID == 0:
+	case (a == snaps) != p.FromSnaps:
+		return denied(http.StatusForbidden)
+	case a == open || a == snaps || p.UID == 0:
 		return nil
 	case a == authenticated:
 		return denied(http.StatusUnauthorized)
@@ -57,6 +61,7 @@ func routes() []route {
 		{"/v2/warnings", post, authenticated, postWarnings},
 		{"/v2/debug", get, open, getDebug},
 		{"/v2/track", post, open, postTrack}, // +
+		{"/v2/snapctl", post, snaps, postSnapctl},
 	}
 }
 

@@ -167,21 +167,21 @@ const ticksPerSecond = 100
 // process's: the credentials of a socket are those of the moment of connect.
 func stillThere(p Peer) error {
 	if p.PID <= 0 {
-		return fmt.Errorf("cannot track the caller: its process is not visible from here")
+		return fmt.Errorf("cannot identify the caller: its process is not visible from here")
 	}
 	started, err := osutil.StartTime(p.PID)
 	if err != nil {
-		return fmt.Errorf("cannot track the caller: %w", err)
+		return fmt.Errorf("cannot identify the caller: %w", err)
 	}
 	if time.Duration(started)*(time.Second/ticksPerSecond) > p.Accepted {
-		return fmt.Errorf("cannot track the caller: process %d is not it any longer", p.PID)
+		return fmt.Errorf("cannot identify the caller: process %d is not it any longer", p.PID)
 	}
 	uid, err := effectiveUID(p.PID)
 	if err != nil {
-		return fmt.Errorf("cannot track the caller: %w", err)
+		return fmt.Errorf("cannot identify the caller: %w", err)
 	}
 	if uid != p.UID {
-		return fmt.Errorf("cannot track the caller: process %d has changed its user", p.PID)
+		return fmt.Errorf("cannot identify the caller: process %d has changed its user", p.PID)
 	}
 	return nil
 }

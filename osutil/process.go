@@ -32,6 +32,21 @@ func OpenProcess(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open process %d: %w", pid, err)
 	}
+	return processOf(pid, fd)
+}
+
+// PeerProcess refers to the process that made a connection, of which a socket
+// is the other end. The error wraps unix.ENOPROTOOPT before Linux 6.5.
+func PeerProcess(socket, pid int) (*Process, error) {
+	fd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the peer, process %d: %w", pid, err)
+	}
+	unix.CloseOnExec(fd)
+	return processOf(pid, fd)
+}
+
+func processOf(pid, fd int) (*Process, error) {
 	// Non-blocking makes os.NewFile hand it to the runtime's epoll.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)

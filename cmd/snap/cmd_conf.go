@@ -155,7 +155,7 @@ func assignment(values map[string]any, arg string, typed, asString bool) error {
 	if !asString {
 		var parsed any
 		if err := json.Unmarshal([]byte(text), &parsed); err == nil {
-			v = parsed
+			v = json.RawMessage(text) // a number stays what it was
 		} else if typed {
 			return usageErrorf("cannot use the value of %q: %v", key, err)
 		}

@@ -24,7 +24,8 @@ not current.
 
 Notes are: disabled (not the current revision, or switched off), devmode,
 classic, jailmode, unconfined (the snap asks for confinement and this version
-does not enforce it yet), broken.`),
+does not enforce it yet), broken, and what the snap says of its health unless
+it is okay: waiting, blocked or error.`),
 		Args: usage(0, -1, ""),
 		RunE: func(c *cobra.Command, args []string) error {
 			snaps, err := a.client.Snaps(c.Context(), args, all)
@@ -68,6 +69,16 @@ func publisher(p *client.Publisher) string {
 	return printable(p.Username) + mark
 }
 
+// unwell tells whether a snap says that something is to be done.
+func unwell(h *client.Health) bool { return h != nil && h.Status != "okay" && h.Status != "unknown" }
+
+func health(h *client.Health) string {
+	if h == nil {
+		return ""
+	}
+	return printable(h.Status)
+}
+
 func snapNotes(s *client.Snap) string {
 	var notes []string
 	for _, n := range []struct {
@@ -80,6 +91,7 @@ func snapNotes(s *client.Snap) string {
 		{s.Unconfined, "unconfined"},
 		{s.Status != "active", "disabled"},
 		{s.Broken != "", "broken"},
+		{unwell(s.Health), health(s.Health)},
 	} {
 		if n.set {
 			notes = append(notes, n.note)

@@ -68,7 +68,7 @@ func build(manager *systemd.Manager, log *slog.Logger) (*overlord.Overlord, erro
 	}
 	return overlord.New(overlord.Config{
 		Dirs: dirs.New("/"), Systemd: manager, Log: log, CgroupRoot: cgroups, BootID: boot,
-		SnapCommand: snapCommand(), FaultHook: faultHook(),
+		SnapCommand: snapCommand(), Journal: systemd.Journal{}, FaultHook: faultHook(),
 	})
 }
 
@@ -103,7 +103,7 @@ func serve(ctx context.Context, o *overlord.Overlord, log *slog.Logger) error {
 	return d.Shutdown(sctx)
 }
 
-// listeners takes the sockets that systemd holds, or makes the socket when the
+// listeners takes the sockets that systemd holds, or makes them when the
 // daemon was started by hand.
 func listeners() ([]net.Listener, error) {
 	ls, err := activation.Listeners()
@@ -113,18 +113,26 @@ func listeners() ([]net.Listener, error) {
 	if len(ls) > 0 {
 		return ls, nil
 	}
-	path := dirs.New("/").Socket()
+	for _, path := range []string{dirs.New("/").Socket(), dirs.New("/").SnapSocket()} {
+		l, err := listen(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot listen: %w", err)
+		}
+		ls = append(ls, l)
+	}
+	return ls, nil
+}
+
+// listen makes a socket for everybody.
+func listen(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot listen: %w", err)
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen: %w", err)
+		return nil, err
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		return nil, fmt.Errorf("cannot listen: %w", err)
-	}
-	return []net.Listener{l}, nil
+	return l, os.Chmod(path, 0o666)
 }
 
 // watchdog tells systemd at half its interval that the daemon is alive.

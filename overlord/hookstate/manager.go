@@ -258,7 +258,7 @@ func (m *Manager) Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, 
 		if end, ok := ctx.Deadline(); ok {
 			timeout = max(time.Second, min(timeout, time.Until(end)-grace-margin).Truncate(time.Millisecond))
 		}
-		if err := m.run(ctx, t, job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: timeout}); err != nil {
+		if err := m.run(ctx, t, job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: timeout, hurry: true}); err != nil {
 			return err
 		}
 	}

@@ -41,6 +41,7 @@ type job struct {
 	event    lifecycle.Event
 	from, to snap.Revision
 	timeout  time.Duration
+	hurry    bool // somebody waits: what a hook that succeeded said can be read later
 }
 
 func (j *job) failed(format string, args ...any) error {
@@ -70,8 +71,12 @@ func (m *Manager) run(ctx context.Context, t *state.Task, j job) error {
 		serr := m.stop(context.WithoutCancel(ctx), unit)
 		return errors.Join(j.failed("it was ended before it was done: %w", context.Cause(ctx)), serr)
 	}
-	lines := m.output(ctx, t, &j, st)
-	return j.verdict(st, lines)
+	if j.hurry && st.ActiveState == "active" {
+		ctx := context.WithoutCancel(ctx)
+		m.tidying.Go(func() { m.output(ctx, t, &j, st) })
+		return nil
+	}
+	return j.verdict(st, m.output(ctx, t, &j, st))
 }
 
 // begun tells whether the unit runs, or has, in this boot.

@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"overlord"},
 	{"client"},
 	{"daemon"},
-	{"cmd/snapd", "cmd/snap"},
+	{"cmd/snapd", "cmd/snap", "cmd/snapctl"},
 }
 
 const (
