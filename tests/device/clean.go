@@ -12,10 +12,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"endured/tests/lib/machines"
 )
 
 func (h *host) cmdList() error {
-	names, err := h.names()
+	names, err := h.Names()
 	if err != nil {
 		return err
 	}
@@ -50,7 +52,7 @@ func (h *host) cmdClean(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	names, err := h.names()
+	names, err := h.Names()
 	if err != nil {
 		return err
 	}
@@ -59,14 +61,14 @@ func (h *host) cmdClean(ctx context.Context, args []string) error {
 		seen[name] = true
 	}
 	// Without a record there can still be a cgroup with processes, files on the tmpfs, or a lock.
-	for _, pattern := range []string{h.cgroup("*"), filepath.Join(h.uppers, "*"), h.path("*.lock")} {
+	for _, pattern := range []string{h.cgroup("*"), filepath.Join(h.uppers, "*"), h.Of("*.lock")} {
 		paths, _ := filepath.Glob(pattern)
 		for _, p := range paths {
 			name := strings.TrimSuffix(filepath.Base(p), ".lock")
 			if strings.HasPrefix(p, h.cgroups) {
 				name = strings.TrimPrefix(name, h.cgroupPrefix())
 			}
-			if validName.MatchString(name) && !seen[name] {
+			if machines.ValidName(name) && !seen[name] {
 				seen[name] = true
 				names = append(names, name)
 			}
@@ -79,14 +81,14 @@ func (h *host) cmdClean(ctx context.Context, args []string) error {
 		}
 	}
 	os.Remove(h.uppers)
-	os.Remove(h.dir)
+	os.Remove(h.Path)
 	return errors.Join(errs...)
 }
 
 func (h *host) cleanOne(ctx context.Context, name string, all bool) error {
 	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	unlock, err := h.lock(wait, name)
+	unlock, err := h.Lock(wait, name)
 	if err != nil {
 		// Somebody is starting or stopping it right now.
 		return nil

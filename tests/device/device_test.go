@@ -5,47 +5,18 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"endured/tests/lib/machines"
 )
-
-func TestParseSize(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]int64{"7": 7, "3K": 3 << 10, "256M": 256 << 20, "2G": 2 << 30} {
-		if got, err := parseSize(in); err != nil || got != want {
-			t.Errorf("%s is %d, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "G", "-1M", "0", "1T", "many"} {
-		if _, err := parseSize(in); err == nil {
-			t.Errorf("%q is accepted", in)
-		}
-	}
-}
-
-func TestParseNamed(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{{"--x", "1", "dev", "cmd", "--x", "2"}, {"dev", "--x", "1", "cmd", "--x", "2"}} {
-		f := flag.NewFlagSet("exec", flag.ContinueOnError)
-		x := f.String("x", "", "")
-		name, rest, err := parseNamed(f, args)
-		if err != nil || name != "dev" || *x != "1" || strings.Join(rest, " ") != "cmd --x 2" {
-			t.Errorf("%q: %q %q x=%q %v", args, name, rest, *x, err)
-		}
-	}
-	if _, _, err := parseNamed(flag.NewFlagSet("stop", flag.ContinueOnError), nil); err == nil {
-		t.Error("no name is accepted")
-	}
-}
 
 func testHost(t *testing.T) *host {
 	t.Helper()
-	return &host{dir: t.TempDir(), uppers: t.TempDir(), cgroups: t.TempDir()}
+	return &host{Dir: machines.Dir{Path: t.TempDir(), Kind: "device"}, uppers: t.TempDir(), cgroups: t.TempDir()}
 }
 
 func TestRecord(t *testing.T) {
@@ -64,8 +35,8 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	r := &record{Name: "a", PID: pid, Birth: birth(pid), Owner: os.Getpid(), OwnerBirth: birth(os.Getpid())}
-	if err := os.Mkdir(h.path("a"), 0755); err != nil {
+	r := &record{Name: "a", PID: pid, Birth: machines.Birth(pid), Owner: os.Getpid(), OwnerBirth: machines.Birth(os.Getpid())}
+	if err := os.Mkdir(h.Of("a"), 0755); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.save(r); err != nil {
@@ -85,52 +56,20 @@ func TestRecord(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
-	if err := awaitExit(short, pid); !errors.Is(err, context.DeadlineExceeded) {
+	if err := machines.AwaitExit(short, pid); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for a process that lives on: %v", err)
 	}
 	cmd.Process.Kill()
-	if err := awaitExit(context.Background(), pid); err != nil {
+	if err := machines.AwaitExit(context.Background(), pid); err != nil {
 		t.Fatal(err)
 	}
 	if got.running() {
 		t.Error("a zombie is taken for alive")
 	}
 	cmd.Wait()
-	if err := awaitExit(context.Background(), pid); err != nil {
+	if err := machines.AwaitExit(context.Background(), pid); err != nil {
 		t.Errorf("waiting for a process that is gone: %v", err)
 	}
-}
-
-func TestLockKeepsOthersOut(t *testing.T) {
-	t.Parallel()
-	h := testHost(t)
-	unlock, err := h.lock(context.Background(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := h.lock(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("a second lock: %v", err)
-	}
-	// A stop removes the file before it unlocks: who waited must not hold the removed one.
-	got := make(chan func(), 1)
-	go func() {
-		if u, err := h.lock(context.Background(), "a"); err == nil {
-			got <- u
-		}
-		close(got)
-	}()
-	os.Remove(h.path("a.lock"))
-	unlock()
-	second, ok := <-got
-	if !ok {
-		t.Fatal("the lock cannot be had after it was released")
-	}
-	if _, err := os.Stat(h.path("a.lock")); err != nil {
-		t.Errorf("the lock that is held has no file: %v", err)
-	}
-	second()
 }
 
 func TestHide(t *testing.T) {

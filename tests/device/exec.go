@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"endured/tests/lib/machines"
 )
 
 type execOptions struct {
@@ -25,13 +27,13 @@ type execOptions struct {
 
 func (h *host) cmdExec(args []string) error {
 	var o execOptions
-	var env, files stringsFlag
+	var env, files machines.Strings
 	f := flag.NewFlagSet("exec", flag.ContinueOnError)
 	f.StringVar(&o.group, "group", "", "name under which kill finds these processes")
 	f.StringVar(&o.cwd, "cwd", "/root", "directory to start in")
 	f.Var(&env, "env", "variable to set, K=V")
 	f.Var(&files, "file", "REMOTE=LOCAL: file to copy below /srv/host first")
-	name, argv, err := parseNamed(f, args)
+	name, argv, err := machines.ParseNamed("device", f, args)
 	if err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func (h *host) copyInside(name string, files []string) error {
 		}
 		data, err := os.ReadFile(local)
 		if err == nil {
-			err = os.WriteFile(h.path(name, "host", rel), data, 0755)
+			err = os.WriteFile(h.Of(name, "host", rel), data, 0755)
 		}
 		if err != nil {
 			return fmt.Errorf("cannot copy to device %q: %w", name, err)
@@ -65,7 +67,7 @@ func (h *host) copyInside(name string, files []string) error {
 }
 
 func (h *host) cmdShell(args []string) error {
-	name, rest, err := parseNamed(flag.NewFlagSet("shell", flag.ContinueOnError), args)
+	name, rest, err := machines.ParseNamed("device", flag.NewFlagSet("shell", flag.ContinueOnError), args)
 	if err != nil {
 		return err
 	}
@@ -194,11 +196,11 @@ func (h *host) openGroup(r *record, group string) (join, leave *os.File, err err
 }
 
 func (h *host) cmdKill(args []string) error {
-	name, rest, err := parseNamed(flag.NewFlagSet("kill", flag.ContinueOnError), args)
+	name, rest, err := machines.ParseNamed("device", flag.NewFlagSet("kill", flag.ContinueOnError), args)
 	if err != nil {
 		return err
 	}
-	if len(rest) != 1 || !validName.MatchString(rest[0]) {
+	if len(rest) != 1 || !machines.ValidName(rest[0]) {
 		return errors.New("cannot kill without the name of a group")
 	}
 	if _, err := h.load(name); err != nil {
@@ -213,13 +215,13 @@ func (h *host) cmdKill(args []string) error {
 }
 
 func (h *host) cmdHost(args []string) error {
-	name, _, err := parseNamed(flag.NewFlagSet("host", flag.ContinueOnError), args)
+	name, _, err := machines.ParseNamed("device", flag.NewFlagSet("host", flag.ContinueOnError), args)
 	if err != nil {
 		return err
 	}
 	if _, err := h.load(name); err != nil {
 		return err
 	}
-	fmt.Println(h.path(name, "host"))
+	fmt.Println(h.Of(name, "host"))
 	return nil
 }

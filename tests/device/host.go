@@ -3,25 +3,23 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"endured/tests/lib/machines"
 )
 
 // host is what devices need of the machine they run on.
 type host struct {
-	dir     string // of all devices: images, logs, records
-	uppers  string // on a tmpfs: where devices write
-	cgroups string // where the unified hierarchy is mounted
+	machines.Dir        // images, logs, records
+	uppers       string // on a tmpfs: where devices write
+	cgroups      string // where the unified hierarchy is mounted
 }
 
 // record is what is known of a device, kept as JSON in its directory.
@@ -38,20 +36,18 @@ type record struct {
 	OwnerBirth string `json:"owner-birth,omitempty"`
 }
 
-var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,39}$`)
-
 func openHost() (*host, error) {
-	h := &host{dir: os.Getenv("DEVICE_DIR"), uppers: "/dev/shm/endured-devices"}
-	if h.dir == "" {
-		h.dir = "/run/endured-devices"
+	dir := os.Getenv("DEVICE_DIR")
+	if dir == "" {
+		dir = "/run/endured-devices"
 	}
-	abs, err := filepath.Abs(h.dir)
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use $DEVICE_DIR: %w", err)
 	}
-	h.dir = abs
-	if h.dir != "/run/endured-devices" {
-		h.uppers += strings.ReplaceAll(h.dir, "/", "-")
+	h := &host{Dir: machines.Dir{Path: dir, Kind: "device"}, uppers: "/dev/shm/endured-devices"}
+	if dir != "/run/endured-devices" {
+		h.uppers += strings.ReplaceAll(dir, "/", "-")
 	}
 	h.cgroups, err = unifiedMount()
 	return h, err
@@ -68,125 +64,29 @@ func unifiedMount() (string, error) {
 	return "", errors.New("cannot find a cgroup2 mount in /sys/fs/cgroup or /sys/fs/cgroup/unified")
 }
 
-func (h *host) path(name string, more ...string) string {
-	return filepath.Join(append([]string{h.dir, name}, more...)...)
-}
-
 func (h *host) cgroup(name string) string {
 	return filepath.Join(h.cgroups, h.cgroupPrefix()+name)
 }
 
 // cgroupPrefix keeps devices of different $DEVICE_DIRs apart.
 func (h *host) cgroupPrefix() string {
-	if h.dir == "/run/endured-devices" {
+	if h.Path == "/run/endured-devices" {
 		return "endured-device-"
 	}
-	return "endured-device" + strings.ReplaceAll(h.dir, "/", "-") + "-"
-}
-
-// lock keeps other device programs off this name until the returned function is called.
-func (h *host) lock(ctx context.Context, name string) (unlock func(), err error) {
-	if !validName.MatchString(name) {
-		return nil, fmt.Errorf("cannot use %q as the name of a device", name)
-	}
-	if err := os.MkdirAll(h.dir, 0700); err != nil {
-		return nil, fmt.Errorf("cannot make the directory of devices: %w", err)
-	}
-	path := h.path(name + ".lock")
-	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0600)
-		if err != nil {
-			return nil, fmt.Errorf("cannot lock device: %w", err)
-		}
-		got := make(chan error, 1)
-		go func() { got <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
-		select {
-		case err = <-got:
-		case <-ctx.Done():
-			// Nobody waits for the lock any more; when it comes it must go.
-			go func() {
-				<-got
-				f.Close()
-			}()
-			return nil, fmt.Errorf("cannot lock device %q: %w", name, ctx.Err())
-		}
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("cannot lock device %q: %w", name, err)
-		}
-		// A stop that held the lock removes the file: a lock on the removed inode keeps nobody out.
-		mine, err1 := f.Stat()
-		there, err2 := os.Stat(path)
-		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
-			return func() { f.Close() }, nil
-		}
-		f.Close()
-	}
+	return "endured-device" + strings.ReplaceAll(h.Path, "/", "-") + "-"
 }
 
 func (h *host) load(name string) (*record, error) {
-	if !validName.MatchString(name) {
-		return nil, fmt.Errorf("cannot use %q as the name of a device", name)
-	}
-	data, err := os.ReadFile(h.path(name, "record.json"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot find device %q: %w", name, os.ErrNotExist)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read device %q: %w", name, err)
-	}
 	r := new(record)
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("cannot read device %q: %w", name, err)
+	if err := h.Load(name, r); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
-func (h *host) save(r *record) error {
-	data, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	path := h.path(r.Name, "record.json")
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0600); err != nil {
-		return fmt.Errorf("cannot record device: %w", err)
-	}
-	return os.Rename(path+".new", path)
-}
+func (h *host) save(r *record) error { return h.Save(r.Name, r) }
 
-// names lists the devices that have a directory, running or not.
-func (h *host) names() ([]string, error) {
-	entries, err := os.ReadDir(h.dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot list devices: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		if e.IsDir() && validName.MatchString(e.Name()) {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
-}
-
-func (r *record) running() bool { return r.PID != 0 && birth(r.PID) == r.Birth }
+func (r *record) running() bool { return r.PID != 0 && machines.Birth(r.PID) == r.Birth }
 
 // orphaned says whether the device was started on behalf of a process that is gone.
-func (r *record) orphaned() bool { return r.Owner != 0 && birth(r.Owner) != r.OwnerBirth }
-
-// birth returns the start time of a process in clock ticks since boot, "" for one that does not run.
-func birth(pid int) string {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return ""
-	}
-	// The name, in parentheses, may hold anything; the state is the first field after it.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
-		return ""
-	}
-	return fields[19]
-}
+func (r *record) orphaned() bool { return r.Owner != 0 && machines.Birth(r.Owner) != r.OwnerBirth }

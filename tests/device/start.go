@@ -19,17 +19,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"endured/tests/lib/machines"
 )
-
-// stringsFlag is a flag that may be given several times.
-type stringsFlag []string
-
-func (s *stringsFlag) String() string     { return strings.Join(*s, " ") }
-func (s *stringsFlag) Set(v string) error { *s = append(*s, v); return nil }
 
 type startOptions struct {
 	ext4     int64 // bytes, of a new image
-	overlays stringsFlag
+	overlays machines.Strings
 	upper    string
 	project  string
 	owner    int
@@ -48,14 +44,14 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	f.IntVar(&o.owner, "owner", 0, "process whose death makes this device a leftover")
 	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as PID 1 runs")
 	f.DurationVar(&o.timeout, "timeout", 60*time.Second, "how long the boot may take")
-	name, rest, err := parseNamed(f, args)
+	name, rest, err := machines.ParseNamed("device", f, args)
 	if err != nil {
 		return err
 	}
 	if len(rest) != 0 {
 		return fmt.Errorf("cannot understand %q after the name", rest)
 	}
-	if o.ext4, err = parseSize(size); err != nil {
+	if o.ext4, err = machines.ParseSize(size); err != nil {
 		return err
 	}
 	if o.owner == 0 {
@@ -67,44 +63,12 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 			return fmt.Errorf("cannot use the overlay %s: %w", dir, err)
 		}
 	}
-	unlock, err := h.lock(ctx, name)
+	unlock, err := h.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	return h.start(ctx, name, o)
-}
-
-// parseNamed parses a NAME with flags before and after it; what follows the flags is returned.
-func parseNamed(f *flag.FlagSet, args []string) (name string, rest []string, err error) {
-	if err := f.Parse(args); err != nil {
-		return "", nil, err
-	}
-	if f.NArg() == 0 {
-		return "", nil, fmt.Errorf("cannot %s a device without its name", f.Name())
-	}
-	name = f.Arg(0)
-	if err := f.Parse(f.Args()[1:]); err != nil {
-		return "", nil, err
-	}
-	return name, f.Args(), nil
-}
-
-func parseSize(s string) (int64, error) {
-	unit := int64(1)
-	switch {
-	case strings.HasSuffix(s, "K"):
-		unit = 1 << 10
-	case strings.HasSuffix(s, "M"):
-		unit = 1 << 20
-	case strings.HasSuffix(s, "G"):
-		unit = 1 << 30
-	}
-	n, err := strconv.ParseInt(strings.TrimRight(s, "KMG"), 10, 64)
-	if err != nil || n <= 0 {
-		return 0, fmt.Errorf("cannot use %q as a size", s)
-	}
-	return n * unit, nil
 }
 
 // start boots the device; the caller holds its lock.
@@ -114,7 +78,7 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 	switch {
 	case fresh:
 		if r, err = h.create(ctx, name, o); err != nil {
-			os.RemoveAll(h.path(name))
+			os.RemoveAll(h.Of(name))
 			return err
 		}
 	case err != nil:
@@ -125,7 +89,7 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 	if err := h.settleDown(ctx, r); err != nil {
 		return err
 	}
-	notify, err := listenNotify(h.path(name, "notify", "socket"))
+	notify, err := listenNotify(h.Of(name, "notify", "socket"))
 	if err != nil {
 		return err
 	}
@@ -150,7 +114,7 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 func (h *host) create(ctx context.Context, name string, o startOptions) (*record, error) {
 	r := &record{Name: name, Created: time.Now(), Upper: o.upper, Foreign: o.upper != "", Project: o.project}
 	if o.owner != 0 {
-		r.Owner, r.OwnerBirth = o.owner, birth(o.owner)
+		r.Owner, r.OwnerBirth = o.owner, machines.Birth(o.owner)
 	}
 	if !r.Foreign {
 		r.Upper = filepath.Join(h.uppers, name)
@@ -164,14 +128,14 @@ func (h *host) create(ctx context.Context, name string, o startOptions) (*record
 		return nil, fmt.Errorf("cannot use the upper directory: %w", err)
 	}
 	if r.Project == "" {
-		r.Project = projectAround()
+		r.Project = machines.ProjectAround()
 	}
-	for _, dir := range []string{r.Upper, h.path(name, "host"), h.path(name, "notify")} {
+	for _, dir := range []string{r.Upper, h.Of(name, "host"), h.Of(name, "notify")} {
 		if err := os.MkdirAll(dir, 0755); err != nil {
 			return nil, fmt.Errorf("cannot make a directory of the device: %w", err)
 		}
 	}
-	image := h.path(name, "ext4.img")
+	image := h.Of(name, "ext4.img")
 	if err := os.WriteFile(image, nil, 0600); err != nil {
 		return nil, fmt.Errorf("cannot make the ext4 image: %w", err)
 	}
@@ -186,18 +150,6 @@ func (h *host) create(ctx context.Context, name string, o startOptions) (*record
 	return r, h.save(r)
 }
 
-// projectAround returns the directory at or above the current one that holds go.mod, or "".
-func projectAround() string {
-	dir, err := os.Getwd()
-	for err == nil && dir != "/" {
-		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
-			return dir
-		}
-		dir = filepath.Dir(dir)
-	}
-	return ""
-}
-
 // spawn makes the namespaces and returns once systemd has taken the place of the program that furnished them.
 func (h *host) spawn(r *record, o startOptions) error {
 	cg := h.cgroup(r.Name)
@@ -209,7 +161,7 @@ func (h *host) spawn(r *record, o startOptions) error {
 		return fmt.Errorf("cannot open the cgroup: %w", err)
 	}
 	defer cgdir.Close()
-	log, err := os.OpenFile(h.path(r.Name, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0600)
+	log, err := os.OpenFile(h.Of(r.Name, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0600)
 	if err != nil {
 		return fmt.Errorf("cannot open the log: %w", err)
 	}
@@ -220,8 +172,8 @@ func (h *host) spawn(r *record, o startOptions) error {
 	}
 	defer fromInside.Close()
 	config, err := json.Marshal(insideConfig{
-		Name: r.Name, Upper: r.Upper, Image: h.path(r.Name, "ext4.img"), Host: h.path(r.Name, "host"),
-		Notify: h.path(r.Name, "notify"), Project: r.Project, Overlays: o.overlays, Hidden: h.dir,
+		Name: r.Name, Upper: r.Upper, Image: h.Of(r.Name, "ext4.img"), Host: h.Of(r.Name, "host"),
+		Notify: h.Of(r.Name, "notify"), Project: r.Project, Overlays: o.overlays, Hidden: h.Path,
 	})
 	if err != nil {
 		return err
@@ -243,7 +195,7 @@ func (h *host) spawn(r *record, o startOptions) error {
 	if err != nil {
 		return fmt.Errorf("cannot make the device's namespaces: %w", err)
 	}
-	r.PID, r.Birth = cmd.Process.Pid, birth(cmd.Process.Pid)
+	r.PID, r.Birth = cmd.Process.Pid, machines.Birth(cmd.Process.Pid)
 	if err := h.save(r); err != nil {
 		return err
 	}
@@ -274,7 +226,7 @@ func awaitReady(ctx context.Context, conn *net.UnixConn, pid int) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		if awaitExit(ctx, pid) == nil {
+		if machines.AwaitExit(ctx, pid) == nil {
 			cancel(errors.New("its PID 1 is gone"))
 		}
 	}()
@@ -299,7 +251,7 @@ func awaitReady(ctx context.Context, conn *net.UnixConn, pid int) error {
 // bootError adds to err what the device can say about a boot that did not end.
 func (h *host) bootError(r *record, err error) error {
 	var about strings.Builder
-	if data, e := os.ReadFile(h.path(r.Name, "log")); e == nil && len(data) != 0 {
+	if data, e := os.ReadFile(h.Of(r.Name, "log")); e == nil && len(data) != 0 {
 		fmt.Fprintf(&about, "\n%s", bytes.TrimSpace(data))
 	}
 	if jobs := h.pendingJobs(r); jobs != "" {

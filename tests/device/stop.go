@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"endured/tests/lib/machines"
 )
 
 // sigPowerOff is what systemd takes for "power off", SIGRTMIN+4 as the C library counts.
@@ -25,30 +27,30 @@ const stopTimeout = 15 * time.Second
 func (h *host) cmdStop(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("stop", flag.ContinueOnError)
 	force := f.Bool("force", false, "kill instead of shutting down")
-	name, _, err := parseNamed(f, args)
+	name, _, err := machines.ParseNamed("device", f, args)
 	if err != nil {
 		return err
 	}
-	unlock, err := h.lock(ctx, name)
+	unlock, err := h.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	r, err := h.load(name)
 	if err != nil {
-		os.Remove(h.path(name + ".lock"))
-		os.Remove(h.dir)
+		os.Remove(h.Of(name + ".lock"))
+		os.Remove(h.Path)
 		return err
 	}
 	return h.remove(ctx, r, *force)
 }
 
 func (h *host) cmdCrash(ctx context.Context, args []string) error {
-	name, _, err := parseNamed(flag.NewFlagSet("crash", flag.ContinueOnError), args)
+	name, _, err := machines.ParseNamed("device", flag.NewFlagSet("crash", flag.ContinueOnError), args)
 	if err != nil {
 		return err
 	}
-	unlock, err := h.lock(ctx, name)
+	unlock, err := h.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -66,11 +68,11 @@ func (h *host) cmdCrash(ctx context.Context, args []string) error {
 func (h *host) cmdReboot(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("reboot", flag.ContinueOnError)
 	timeout := f.Duration("timeout", 60*time.Second, "how long the boot may take")
-	name, _, err := parseNamed(f, args)
+	name, _, err := machines.ParseNamed("device", f, args)
 	if err != nil {
 		return err
 	}
-	unlock, err := h.lock(ctx, name)
+	unlock, err := h.Lock(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -101,13 +103,13 @@ func (h *host) remove(ctx context.Context, r *record, force bool) error {
 			return fmt.Errorf("cannot remove the device's files: %w", err)
 		}
 	}
-	if err := os.RemoveAll(h.path(r.Name)); err != nil {
+	if err := os.RemoveAll(h.Of(r.Name)); err != nil {
 		return fmt.Errorf("cannot remove the device: %w", err)
 	}
 	// The parents go with their last device; until then these fail, as they should.
 	os.Remove(h.uppers)
-	os.Remove(h.path(r.Name + ".lock"))
-	os.Remove(h.dir)
+	os.Remove(h.Of(r.Name + ".lock"))
+	os.Remove(h.Path)
 	return nil
 }
 
@@ -119,7 +121,7 @@ func (h *host) shutDown(ctx context.Context, r *record) error {
 		}
 		wait, cancel := context.WithTimeout(ctx, stopTimeout)
 		defer cancel()
-		if err := awaitExit(wait, r.PID); err != nil {
+		if err := machines.AwaitExit(wait, r.PID); err != nil {
 			fmt.Fprintf(os.Stderr, "device: %s did not shut down in %v, killing it\n", r.Name, stopTimeout)
 		}
 	}
@@ -134,16 +136,16 @@ func (h *host) settleDown(ctx context.Context, r *record) error {
 		if err := unix.Kill(r.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("cannot kill device %q: %w", r.Name, err)
 		}
-		if err := awaitExit(ctx, r.PID); err != nil {
+		if err := machines.AwaitExit(ctx, r.PID); err != nil {
 			return fmt.Errorf("cannot kill device %q: %w", r.Name, err)
 		}
 	}
 	if err := removeCgroup(ctx, cg); err != nil {
 		return err
 	}
-	image := h.path(r.Name, "ext4.img")
+	image := h.Of(r.Name, "ext4.img")
 	// The kernel drops the mounts of a dead namespace a moment later, and says so to nobody.
-	err := retryFor(ctx, 10*time.Second, func() error {
+	err := machines.RetryFor(ctx, 10*time.Second, func() error {
 		if loops := loopsOf(image); len(loops) != 0 {
 			return fmt.Errorf("its image is still held by %s", strings.Join(loops, " "))
 		}
@@ -168,7 +170,7 @@ func removeCgroup(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("cannot kill the processes of %s: %w", path, err)
 	}
-	err = retryFor(ctx, 10*time.Second, func() error {
+	err = machines.RetryFor(ctx, 10*time.Second, func() error {
 		var dirs []string
 		err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
@@ -187,57 +189,4 @@ func removeCgroup(ctx context.Context, path string) error {
 		return fmt.Errorf("cannot remove cgroup %s: %w", path, err)
 	}
 	return nil
-}
-
-// retryFor calls f until it returns nil, for at most d; for what the kernel finishes soon and announces nowhere.
-func retryFor(ctx context.Context, d time.Duration, f func() error) error {
-	deadline := time.Now().Add(d)
-	for {
-		err := f()
-		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-// awaitExit returns nil when the process is gone, ctx's error if that takes too long.
-func awaitExit(ctx context.Context, pid int) error {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot watch process %d: %w", pid, err)
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		unix.Close(fd)
-		return err
-	}
-	defer unix.Close(fd)
-	defer unix.Close(wake)
-	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	})
-	defer func() {
-		if !stop() {
-			<-woken
-		}
-	}()
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(wake), Events: unix.POLLIN}}
-	for {
-		_, err := unix.Poll(fds, -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("cannot watch process %d: %w", pid, err)
-		}
-		if fds[0].Revents != 0 {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
 }
