@@ -145,6 +145,7 @@ func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 	for _, g := range sw.intent.Plan.Generations {
 		if g.Action == lifecycle.DoStop {
 			units = append(units, g.Unit)
+			defer sw.m.Bound(ctx, g)()
 		}
 	}
 	for _, a := range sw.intent.Plan.Apps {
@@ -172,6 +173,22 @@ func (sw *Switch) stopScopes(ctx context.Context, c course) error {
 	}
 	ends.Wait()
 	return errors.Join(errs...)
+}
+
+// Bound makes the operator's ceiling hold for a scope that was made before the
+// ceiling was set: what is there when the step's time is over is killed. The
+// result ends that.
+func (m *Manager) Bound(ctx context.Context, g lifecycle.GenerationStep) (done func()) {
+	if !g.Clamped {
+		return func() {} // the scope has the same bound
+	}
+	late := time.AfterFunc(g.StopTimeout, func() {
+		err := m.Systemd.Kill(ctx, g.Unit, "all", unix.SIGKILL)
+		if err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) && !errors.Is(err, systemd.ErrNoSuchProcess) {
+			m.Log.Warn("cannot end what an earlier refresh left", "unit", g.Unit, "err", err)
+		}
+	})
+	return func() { late.Stop() }
 }
 
 // ending is a main process on its way out.

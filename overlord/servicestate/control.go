@@ -54,7 +54,10 @@ func (m *Manager) doControl(ctx context.Context, t *state.Task) (state.Commit, e
 	for _, g := range plan.Generations {
 		if g.Action == lifecycle.DoStop {
 			// the stop of its service takes a scope along
-			if err := m.Systemd.Run(ctx, "stop", g.Unit, "replace"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
+			done := m.Asker.Bound(ctx, g)
+			err := m.Systemd.Run(ctx, "stop", g.Unit, "replace")
+			done()
+			if err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
 				return nil, fmt.Errorf("cannot stop %s: %w", g.Unit, err)
 			}
 		}

@@ -28,9 +28,11 @@ type Systemd interface {
 	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
 }
 
-// Asker ends services that must not be killed, see cutover.Manager.Ask.
+// Asker ends services that must not be killed, and bounds the end of scopes;
+// see cutover.Manager.Ask and Bound.
 type Asker interface {
 	Ask(ctx context.Context, snapName string, s lifecycle.Step, a *snap.App, watch bool) error
+	Bound(ctx context.Context, g lifecycle.GenerationStep) (done func())
 }
 
 // Bus reads its configuration anew, see cutover.Manager.ReloadBus.
