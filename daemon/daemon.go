@@ -26,6 +26,8 @@ type Options struct {
 	Log *slog.Logger
 	// Version is the daemon's own version.
 	Version string
+	// Journalctl is the program that reads the journal; "" is journalctl.
+	Journalctl string
 	// Peer tells who is at the other end of a connection; nil asks the kernel.
 	Peer func(net.Conn) (Peer, error)
 }
@@ -52,6 +54,9 @@ const (
 func New(b Backend, o Options) *Daemon {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Journalctl == "" {
+		o.Journalctl = "journalctl"
 	}
 	if o.Peer == nil {
 		o.Peer = kernelPeer
@@ -148,7 +153,11 @@ func (d *Daemon) serve(w http.ResponseWriter, r *http.Request, row map[string]ro
 	if resp.typ == "error" {
 		drain(r.Body)
 	}
-	d.reply(w, resp)
+	if resp.stream != nil {
+		resp.stream(w)
+	} else {
+		d.reply(w, resp)
+	}
 
 	level := slog.LevelInfo
 	if r.Method == http.MethodGet || resp.harmless {

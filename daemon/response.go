@@ -19,6 +19,8 @@ type response struct {
 	status int
 	result any
 	change string // of "async"
+	// stream, of type "stream", answers instead.
+	stream func(w http.ResponseWriter)
 	// harmless tells that a request other than GET changed nothing.
 	harmless bool
 }

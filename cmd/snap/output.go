@@ -23,14 +23,21 @@ func (o *output) formatFlag(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// json prints v if JSON is wanted, and tells whether it was.
-func (o *output) json(a *app, v any) (done bool, err error) {
+// wanted tells whether JSON is, and refuses what is neither that nor text.
+func (o *output) wanted() (json bool, err error) {
 	switch o.format {
 	case "text", "":
 		return false, nil
 	case "json":
-	default:
-		return false, usageErrorf("cannot use --format=%s: want text or json", o.format)
+		return true, nil
+	}
+	return false, usageErrorf("cannot use --format=%s: want text or json", o.format)
+}
+
+// json prints v if JSON is wanted, and tells whether it was.
+func (o *output) json(a *app, v any) (done bool, err error) {
+	if json, err := o.wanted(); !json || err != nil {
+		return false, err
 	}
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

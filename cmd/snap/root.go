@@ -29,7 +29,7 @@ func commands(a *app) []*cobra.Command {
 	var all []*cobra.Command
 	all = append(all, in(groupBasics, newFindCommand(a), newInfoCommand(a), newInstallCommand(a), newListCommand(a), newRefreshCommand(a),
 		newSwitchCommand(a), newRevertCommand(a), newRemoveCommand(a), newEnableCommand(a), newDisableCommand(a), newRunCommand(a))...)
-	all = append(all, in(groupServices, newServicesCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a))...)
+	all = append(all, in(groupServices, newServicesCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a), newLogsCommand(a))...)
 	all = append(all, in(groupHistory, newChangesCommand(a), newTasksCommand(a), newWatchCommand(a),
 		newAbortCommand(a), newWarningsCommand(a), newOkayCommand(a))...)
 	all = append(all, in(groupMake, newPackCommand(a))...)
