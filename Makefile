@@ -9,7 +9,7 @@ BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 PACKAGES = squashfs-tools dbus strace tmux e2fsprogs acl attr util-linux systemd apparmor
 
 .DEFAULT_GOAL := help
-.PHONY: help demo deps build test unit e2e soak bench lint install uninstall stage clean
+.PHONY: help demo deps build test unit e2e stock soak bench lint install uninstall stage clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,10 @@ test: deps ## everything: unit and race tests, arch, lint, suites on devices and
 unit: ## unit tests with the race detector, and tests/arch
 	$(GO) test -race ./...
 
-e2e: build stage ## the suites in tests/, on private devices and in VMs (root)
+stock: ## Debian's own snap command, for tests/stock
+	@tests/lib/stock build/stock
+
+e2e: build stage stock ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
 
 soak: build stage ## 200 power cuts in the middle of refreshes (root, an hour)

@@ -19,6 +19,8 @@ import (
 type Backend interface {
 	// InstallFile takes over the file at path, which lies in dirs.Blobs().
 	InstallFile(ctx context.Context, path string, o recipes.InstallOptions) (changeID string, err error)
+	// InstallFiles takes over several files, in one change.
+	InstallFiles(ctx context.Context, files []recipes.LocalFile, o recipes.InstallOptions) (changeID string, err error)
 	// PlanInstallFile reads the file where it is, and writes nothing.
 	PlanInstallFile(ctx context.Context, path string, o recipes.InstallOptions) (*lifecycle.Plan, error)
 	// InstallNames and Refresh take from the store; no names to refresh are all.

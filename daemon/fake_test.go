@@ -101,6 +101,14 @@ func (f *fake) InstallFile(_ context.Context, path string, o recipes.InstallOpti
 	return f.begin("install-snap", "install %s", o.Name)
 }
 
+func (f *fake) InstallFiles(_ context.Context, files []recipes.LocalFile, o recipes.InstallOptions) (string, error) {
+	var names []string
+	for _, file := range files {
+		names = append(names, file.Name)
+	}
+	return f.begin("install-snap", "install %v %+v", names, o)
+}
+
 func (f *fake) PlanInstallFile(_ context.Context, path string, _ recipes.InstallOptions) (*lifecycle.Plan, error) {
 	return f.plan, f.note("plan install %s", path)
 }
@@ -267,7 +275,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.daemon = daemon.New(f.fake, daemon.Options{Dirs: d, Version: "1.2.3", Peer: func(net.Conn) (daemon.Peer, error) {
+	f.daemon = daemon.New(f.fake, daemon.Options{Dirs: d, Version: "1.2.3", Journalctl: filepath.Join(root, "journalctl"), Peer: func(net.Conn) (daemon.Peer, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.peer, nil

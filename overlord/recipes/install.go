@@ -64,28 +64,98 @@ func (m *Manager) installFile(ctx context.Context, path string, o InstallOptions
 		return "", false, err
 	}
 	kind, summary := "install-snap", fmt.Sprintf("Install %q snap from file %q", s.Snap, shown)
-	again := func(tx *state.Tx) error {
-		var missing *snapstate.NotInstalledError
-		if _, err := snapstate.Get(tx, s.Snap); !errors.As(err, &missing) {
-			return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
-		}
-		return nil
-	}
 	if !s.From.Unset() {
 		kind, summary = "refresh-snap", fmt.Sprintf("Refresh %q snap from file %q", s.Snap, shown)
-		same := unchanged(s.Snap, s.From, true)
-		again = func(tx *state.Tx) error {
-			if err := same(tx); err != nil {
-				return err
-			}
-			if rec, err := snapstate.Get(tx, s.Snap); err != nil || rec.Rev(s.To) != nil {
+	}
+	id, err = m.start(kind, summary, stillSo(s), forInstall(s, shown, plan.Hooks))
+	return id, err == nil, err
+}
+
+// stillSo checks, as the change is made, that what its setup was made from is
+// as it was.
+func stillSo(s *snapstate.Setup) func(tx *state.Tx) error {
+	if s.From.Unset() {
+		return func(tx *state.Tx) error {
+			var missing *snapstate.NotInstalledError
+			if _, err := snapstate.Get(tx, s.Snap); !errors.As(err, &missing) {
 				return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
 			}
 			return nil
 		}
 	}
-	id, err = m.start(kind, summary, again, forInstall(s, shown, plan.Hooks))
-	return id, err == nil, err
+	same := unchanged(s.Snap, s.From, true)
+	return func(tx *state.Tx) error {
+		if err := same(tx); err != nil || s.From == s.To {
+			return err
+		}
+		if rec, err := snapstate.Get(tx, s.Snap); err != nil || (rec.Rev(s.To) != nil) != s.Had {
+			return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
+		}
+		return nil
+	}
+}
+
+// LocalFile is an uploaded file, which lies in dirs.Blobs().
+type LocalFile struct {
+	Path string
+	Name string // as the user typed it
+}
+
+// InstallFiles installs several uploaded snaps in one change, each in a lane of
+// its own. A file that is current already is left out. It takes over the files
+// like InstallFile.
+func (m *Manager) InstallFiles(ctx context.Context, files []LocalFile, o InstallOptions) (string, error) {
+	id, used, err := m.installFiles(ctx, files, o)
+	for _, f := range files {
+		if used[f.Path] {
+			continue
+		}
+		if rerr := os.Remove(f.Path); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("cannot remove the upload: %w", rerr))
+		}
+	}
+	return id, err
+}
+
+func (m *Manager) installFiles(ctx context.Context, files []LocalFile, o InstallOptions) (id string, used map[string]bool, err error) {
+	var rs []*recipe
+	var checks []func(tx *state.Tx) error
+	var snaps, shown []string
+	used = map[string]bool{}
+	for _, f := range files {
+		o.Name = f.Name
+		s, err := m.setupInstall(ctx, f.Path, o)
+		if err != nil {
+			return "", nil, err
+		}
+		if slices.Contains(snaps, s.Snap) {
+			return "", nil, fmt.Errorf("cannot install several files of snap %q at once", s.Snap)
+		}
+		snaps, shown = append(snaps, s.Snap), append(shown, filepath.Base(f.Name))
+		if s.From == s.To && !s.From.Unset() {
+			continue
+		}
+		plan, err := m.plan(ctx, s)
+		if err != nil {
+			return "", nil, err
+		}
+		rs, checks = append(rs, forInstall(s, filepath.Base(f.Name), plan.Hooks)), append(checks, stillSo(s))
+		used[f.Path] = true
+	}
+	again := func(tx *state.Tx) error {
+		for _, check := range checks {
+			if err := check(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	summary := fmt.Sprintf("Install snaps %s from files %s", quoted(snaps), quoted(shown))
+	id, err = m.start("install-snap", summary, again, rs...)
+	if err != nil {
+		return "", nil, err
+	}
+	return id, used, nil
 }
 
 // nothingToDo makes a change that is done: the file is what is current.

@@ -190,6 +190,9 @@ func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs
 			}
 		}
 		c := tx.NewChange(kind, summary)
+		if len(rs) == 0 {
+			c.SetDone()
+		}
 		for i, r := range rs {
 			lane := r.lane
 			if lane == 0 {

@@ -469,17 +469,10 @@ func (m *Manager) storeRecipe(s *snapstate.Setup) (*recipe, func(tx *state.Tx) e
 	}
 	hooks := lifecycle.Hooks(s.Event, from, to)
 	if s.From.Unset() {
-		return forStore(s, hooks), func(tx *state.Tx) error {
-			var missing *snapstate.NotInstalledError
-			if _, err := snapstate.Get(tx, s.Snap); !errors.As(err, &missing) {
-				return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
-			}
-			return nil
-		}, nil
+		return forStore(s, hooks), stillSo(s), nil
 	}
-	same := unchanged(s.Snap, s.From, true)
 	if s.From == s.To {
-		return forSwitchChannel(s), same, nil
+		return forSwitchChannel(s), stillSo(s), nil
 	}
 	rec, err := m.Installed.Lookup(s.Snap)
 	if err != nil {
@@ -490,15 +483,7 @@ func (m *Manager) storeRecipe(s *snapstate.Setup) (*recipe, func(tx *state.Tx) e
 		return nil, nil, fmt.Errorf("cannot refresh %q to revision %s: another file of that revision is installed; 'snap remove --revision=%s %s' takes it away", s.Snap, s.To, s.To, s.Snap)
 	}
 	s.Had = had != nil
-	return forStore(s, hooks), func(tx *state.Tx) error {
-		if err := same(tx); err != nil {
-			return err
-		}
-		if rec, err := snapstate.Get(tx, s.Snap); err != nil || (rec.Rev(s.To) != nil) != (had != nil) {
-			return fmt.Errorf("cannot go on: snap %q changed in the meantime, try again", s.Snap)
-		}
-		return nil
-	}, nil
+	return forStore(s, hooks), stillSo(s), nil
 }
 
 // nothingToRefresh is the change of a refresh of all that are up to date.
