@@ -101,6 +101,17 @@ type AppInfo struct {
 	RunningRevision string `json:"running-revision,omitempty"`
 	CurrentRevision string `json:"current-revision,omitempty"`
 	MainPID         int    `json:"main-pid,omitempty"`
+	// Additive: what earlier refreshes left running of the service.
+	Generations []Generation `json:"generations,omitempty"`
+}
+
+// Generation is a scope with processes of a service that an earlier refresh
+// left running. PIDs are told uid 0 only.
+type Generation struct {
+	Unit      string `json:"unit"`
+	Revision  string `json:"revision"`
+	Processes int    `json:"processes"`
+	PIDs      []int  `json:"pids,omitempty"`
 }
 
 // Activator is a unit that starts a service. The keys are snapd's.

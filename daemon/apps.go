@@ -120,6 +120,13 @@ func serviceJSON(c *call, v servicestate.View) client.AppInfo {
 	for _, a := range v.Activators {
 		out.Activators = append(out.Activators, client.Activator{Name: a.Name, Type: a.Type, Active: a.Active, Enabled: a.Enabled})
 	}
+	for _, g := range v.Generations {
+		left := client.Generation{Unit: g.Unit, Revision: g.Revision.String(), Processes: len(g.PIDs)}
+		if c.root() {
+			left.PIDs = g.PIDs
+		}
+		out.Generations = append(out.Generations, left)
+	}
 	return out
 }
 

@@ -22,7 +22,8 @@ func newServicesCommand(a *app) *cobra.Command {
 List the services of all snaps, or of those named ("snap" or "snap.service").
 
 Notes say what activates a service, and "runs REVISION" when its processes were
-started from another revision than the current one.`),
+started from another revision than the current one. "N left of REVISION" are
+processes that an earlier refresh left running, as its refresh-mode asked.`),
 		Args: usage(0, -1, ""),
 		RunE: func(c *cobra.Command, args []string) error {
 			services, err := a.client.Services(c.Context(), args)
@@ -64,6 +65,17 @@ func serviceNotes(s *client.AppInfo) string {
 	notes = slices.Compact(notes)
 	if s.RunningRevision != "" && s.CurrentRevision != "" && s.RunningRevision != s.CurrentRevision {
 		notes = append(notes, "runs "+s.RunningRevision)
+	}
+	left := map[string]int{}
+	var revisions []string
+	for _, g := range s.Generations {
+		if left[g.Revision] == 0 && g.Processes > 0 {
+			revisions = append(revisions, g.Revision)
+		}
+		left[g.Revision] += g.Processes
+	}
+	for _, r := range revisions {
+		notes = append(notes, fmt.Sprintf("%d left of %s", left[r], printable(r)))
 	}
 	return strings.Join(notes, ",")
 }

@@ -161,10 +161,11 @@ func TestOutput(t *testing.T) {
 	}, {
 		name: "services", args: "services",
 		answers: map[string]string{"GET /v2/apps?select=service": `[
-			{"snap":"probe","name":"mgr","daemon":"simple","enabled":true,"active":true,"running-revision":"x1","current-revision":"x2"},
+			{"snap":"probe","name":"mgr","daemon":"simple","enabled":true,"active":true,"running-revision":"x1","current-revision":"x2",
+			 "generations":[{"unit":"a","revision":"x1","processes":3},{"unit":"b","revision":"x1","processes":1},{"unit":"c","revision":"x2","processes":0}]},
 			{"snap":"probe","name":"web","daemon":"simple","enabled":true,"activators":[{"Name":"b","Type":"socket"},{"Name":"a","Type":"socket"}]}]`},
 		out: "Service    Startup  Current   Notes\n" +
-			"probe.mgr  enabled  active    runs x1\n" +
+			"probe.mgr  enabled  active    runs x1,4 left of x1\n" +
 			"probe.web  enabled  inactive  socket-activated\n",
 	}, {
 		name: "no services", args: "services", answers: map[string]string{"GET /v2/apps?select=service": `[]`},

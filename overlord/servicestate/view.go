@@ -4,7 +4,10 @@
 // them when an operator asks.
 package servicestate
 
-import "endured/snap"
+import (
+	"endured/overlord/lifecycle"
+	"endured/snap"
+)
 
 // View is a service as the API shows it.
 type View struct {
@@ -17,6 +20,8 @@ type View struct {
 	Enabled    bool
 	Active     bool
 	Activators []Activator
+	// Generations are the scopes with what earlier refreshes left running.
+	Generations []lifecycle.Generation
 }
 
 // Activator is a unit that starts a service.

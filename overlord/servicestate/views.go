@@ -35,6 +35,10 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 			m.Log.Warn("leaving out the services of a snap", "snap", rec.Name, "err", err)
 			continue
 		}
+		left, err := m.Snaps.Generations(ctx, rec)
+		if err != nil {
+			return nil, err
+		}
 		for _, a := range info.SortedApps() {
 			if !a.IsService() || !asked(names, rec.Name, a.Name) {
 				continue
@@ -43,6 +47,7 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 			if err != nil {
 				return nil, err
 			}
+			v.Generations = left[a.Name]
 			out = append(out, v)
 		}
 	}

@@ -43,6 +43,20 @@ func (m *Manager) Observe(ctx context.Context, rec *Record, infos ...*snap.Info)
 	return obs, m.observeScopes(ctx, rec, &obs)
 }
 
+// Generations lists the scopes with what earlier refreshes of a snap left
+// running, by app.
+func (m *Manager) Generations(ctx context.Context, rec *Record) (map[string][]lifecycle.Generation, error) {
+	obs := lifecycle.Observed{Services: map[string]lifecycle.Service{}}
+	if err := m.observeScopes(ctx, rec, &obs); err != nil {
+		return nil, err
+	}
+	out := map[string][]lifecycle.Generation{}
+	for app, svc := range obs.Services {
+		out[app] = svc.Generations
+	}
+	return out, nil
+}
+
 // observeService returns nil when the service has no unit.
 func (m *Manager) observeService(ctx context.Context, rec *Record, a *snap.App) (*lifecycle.Service, error) {
 	units := append([]string{a.Unit()}, ActivatorUnits(a)...)
