@@ -28,6 +28,8 @@ type machine interface {
 	reboot(ctx context.Context, out io.Writer) error
 	// sweep kills what the job's scripts left running.
 	sweep()
+	// machineNames begins the names of the job's machines.
+	machineNames() string
 }
 
 // kind is a backend of spread.yaml: the program of that name in bin makes its machines, and all such programs have the
@@ -42,6 +44,20 @@ func (r *runner) kind(name string) kind {
 }
 
 const vmBackend = "vm"
+
+// prepare makes the image of VMs, which takes a minute the first time; devices need none.
+func (k kind) prepare(ctx context.Context) error {
+	if k.name != vmBackend {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, k.program, "prepare")
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(os.Stderr, &said)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cannot make the image of VMs: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	}
+	return nil
+}
 
 // guestMachine is a device or a VM in which jobs run.
 type guestMachine struct {
@@ -61,8 +77,9 @@ func bootGuest(ctx context.Context, k kind, name, path, dir string) (*guestMachi
 	return &guestMachine{kind: k, name: name, path: path, dir: dir}, nil
 }
 
-func (m *guestMachine) root() string    { return m.path }
-func (m *guestMachine) env() []variable { return nil }
+func (m *guestMachine) root() string         { return m.path }
+func (m *guestMachine) env() []variable      { return nil }
+func (m *guestMachine) machineNames() string { return m.name }
 
 func (m *guestMachine) run(ctx context.Context, script string, out io.Writer) error {
 	m.count++
@@ -98,28 +115,11 @@ func (m *guestMachine) reboot(ctx context.Context, out io.Writer) error {
 
 func (m *guestMachine) sweep() { exec.Command(m.program, "kill", m.name, scriptGroup).Run() }
 
-// keepLogs copies what a VM left on the host, named after prefix, and says where.
-func (m *guestMachine) keepLogs(prefix string) string {
-	if m.kind.name != vmBackend {
-		return ""
-	}
-	dir, err := exec.Command(m.program, "host", m.name).Output()
-	if err != nil {
-		return fmt.Sprintf("(cannot find the logs of %s: %v)\n", m.name, err)
-	}
-	var b strings.Builder
-	for _, name := range []string{"console", "journal", "qemu.log"} {
-		data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), name))
-		if err == nil {
-			err = os.WriteFile(prefix+"."+name, data, 0644)
-		}
-		if err != nil {
-			fmt.Fprintf(&b, "(cannot keep the %s: %v)\n", name, err)
-		} else {
-			fmt.Fprintf(&b, "%s: %s\n", name, prefix+"."+name)
-		}
-	}
-	return b.String()
+// alive says whether the guest does what it is told: one that does not would hold up everything that is asked of it.
+func (m *guestMachine) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, m.program, "exec", m.name, "true").Run() == nil
 }
 
 func (m *guestMachine) stop() {
@@ -130,14 +130,15 @@ func (m *guestMachine) stop() {
 
 // hostMachine runs scripts on the host; the machines that they start have names that begin with prefix.
 type hostMachine struct {
-	program string
+	kind
 	project string
 	prefix  string
 	dir     string
 	group   int
 }
 
-func (m *hostMachine) root() string { return m.project }
+func (m *hostMachine) root() string         { return m.project }
+func (m *hostMachine) machineNames() string { return m.prefix }
 
 func (m *hostMachine) env() []variable {
 	return []variable{
@@ -163,13 +164,45 @@ func (m *hostMachine) reboot(context.Context, io.Writer) error {
 
 // sweep stops the machines that the job left.
 func (m *hostMachine) sweep() {
-	out, _ := exec.Command(m.program, "list").Output()
+	for _, name := range m.kind.machines(m.prefix) {
+		exec.Command(m.program, "stop", "--force", name).Run()
+	}
+}
+
+// machines lists the machines whose names begin with prefix.
+func (k kind) machines(prefix string) []string {
+	out, _ := exec.Command(k.program, "list").Output()
+	var names []string
 	for line := range strings.Lines(string(out)) {
-		name, _, _ := strings.Cut(line, " ")
-		if strings.HasPrefix(name, m.prefix) {
-			exec.Command(m.program, "stop", "--force", name).Run()
+		if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, prefix) {
+			names = append(names, name)
 		}
 	}
+	return names
+}
+
+// keepLogs copies what VMs whose names begin with prefix left on the host, and says where to.
+func (k kind) keepLogs(prefix, log string) string {
+	if k.name != vmBackend {
+		return ""
+	}
+	var b strings.Builder
+	for _, name := range k.machines(prefix) {
+		dir, _ := exec.Command(k.program, "host", name).Output()
+		for _, file := range []string{"console", "journal", "qemu.log"} {
+			to := log + "." + name + "." + file
+			data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), file))
+			if err == nil {
+				err = os.WriteFile(to, data, 0644)
+			}
+			if err != nil {
+				fmt.Fprintf(&b, "(cannot keep the %s of %s: %v)\n", file, name, err)
+			} else {
+				fmt.Fprintf(&b, "kept: %s\n", to)
+			}
+		}
+	}
+	return b.String()
 }
 
 // runUntil runs a command and calls kill when ctx ends first. Output goes to files, so background children that keep

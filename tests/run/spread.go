@@ -114,12 +114,12 @@ type job struct {
 	backend *backend
 	// backendName is the program in bin that makes the job's machines: "device" or "vm".
 	backendName string
-	suite   *suite
-	task    *task
-	variant string
-	env     []variable // in the order of export
-	timeout time.Duration
-	again   bool // it has failed before
+	suite       *suite
+	task        *task
+	variant     string
+	env         []variable // in the order of export
+	timeout     time.Duration
+	again       bool // it has failed before
 }
 
 func readYAML(path string, into any) error {

@@ -66,6 +66,7 @@ type worker struct {
 }
 
 func (w *worker) work(ctx context.Context) {
+	err := w.kind.prepare(ctx)
 	for ctx.Err() == nil {
 		var s *suite
 		if w.last != nil {
@@ -74,6 +75,11 @@ func (w *worker) work(ctx context.Context) {
 		j := w.next(w.kind.name, s)
 		if j == nil {
 			break
+		}
+		if err != nil {
+			// There is no machine for any of them.
+			w.report.failed(j, 0, "none", "", err)
+			continue
 		}
 		w.runJob(ctx, j)
 	}
@@ -103,19 +109,23 @@ func (w *worker) runJob(ctx context.Context, j *job) {
 		m, err = w.deviceFor(ctx, j, log)
 	}
 	if err != nil {
+		kept := ""
+		if w.device != nil {
+			kept = w.kind.keepLogs(w.device.name, path)
+		}
 		w.discard()
-		w.report.failed(j, time.Since(start), path, "", err)
+		w.report.failed(j, time.Since(start), path, kept, err)
 		return
 	}
 	var about strings.Builder
 	err = w.runParts(ctx, m, j, log, append(j.prepareParts(), parts("execute", j.task.Execute)...))
 	if err != nil && ctx.Err() == nil {
 		w.debug(ctx, m, j, path, &about)
-		if w.device != nil && m == machine(w.device) {
-			about.WriteString(w.device.keepLogs(path))
-		}
+		about.WriteString(w.kind.keepLogs(m.machineNames(), path))
 	}
-	if e := w.runAll(ctx, m, j, log, j.restoreParts()); e != nil {
+	if err != nil && m == machine(w.device) && !w.device.alive(ctx) {
+		err = fmt.Errorf("%w; the %s does not answer any more", err, w.kind.name)
+	} else if e := w.runAll(ctx, m, j, log, j.restoreParts()); e != nil {
 		err = errors.Join(err, e)
 	}
 	if !w.keep || err == nil {
@@ -144,7 +154,7 @@ func (w *worker) hostFor(j *job) (machine, error) {
 		return nil, err
 	}
 	return &hostMachine{
-		program: w.kind.program, project: w.root, dir: dir,
+		kind: w.kind, project: w.root, dir: dir,
 		prefix: fmt.Sprintf("run%d-%d-%d", os.Getpid(), w.id, w.boots),
 	}, nil
 }

@@ -96,10 +96,22 @@ func (h *host) watch(ctx context.Context, r *record) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		if machines.AwaitExit(ctx, r.PID) == nil {
-			cancel(errors.New("qemu has ended"))
+			cancel(errors.New(errEnded))
 		}
 	}()
 	return ctx, func() { cancel(nil) }
 }
+
+// reason says that QEMU has ended if that is why err came: a connection breaks a moment before the process is gone.
+func (r *record) reason(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err.Error() != errEnded && machines.AwaitExit(ctx, r.PID) == nil {
+		return fmt.Errorf("%s: %w", errEnded, err)
+	}
+	return err
+}
+
+const errEnded = "qemu has ended"
 
 func (r *record) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.Port)) }

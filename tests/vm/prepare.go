@@ -191,7 +191,9 @@ func (h *host) saveStates(ctx context.Context, dir string, khz int) (err error) 
 		err = h.spawn(ctx, r, s, khz)
 	}
 	if err == nil {
-		err = h.awaitBoot(ctx, r)
+		watched, done := h.watch(ctx, r)
+		defer done()
+		err = h.awaitBoot(watched, r)
 	}
 	if err == nil {
 		err = execute(ctx, r.address(), &guest.Call{Argv: []string{"bash", "-c", settle}}, streams{out: os.Stderr, err: os.Stderr})
@@ -219,8 +221,6 @@ func (h *host) awaitInit(ctx context.Context, r *record) error {
 
 // awaitBoot tells a guest that waits in its ramdisk to go on, and returns when its systemd has started everything.
 func (h *host) awaitBoot(ctx context.Context, r *record) error {
-	ctx, done := h.watch(ctx, r)
-	defer done()
 	if err := awaitGuest(ctx, r.address(), guest.Boot, "init"); err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	}
 	o.overlays = append(filepath.SplitList(os.Getenv("DEVICE_OVERLAYS")), o.overlays...)
 	// Before the lock and the time limit: the first time it takes a minute.
-	i, err := h.ensureImage(ctx, false)
+	i, err := h.imageFor(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,18 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	}
 	defer unlock()
 	return h.start(ctx, i, name, o)
+}
+
+// imageFor returns the image that a VM was made from, or the present one for a new VM.
+func (h *host) imageFor(ctx context.Context, name string) (*image, error) {
+	r, err := h.load(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return h.ensureImage(ctx, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return openImage(r.Image, timestampRate())
 }
 
 // start makes a VM and starts it, or boots one that is down from its disk; the caller holds its lock.
@@ -91,8 +103,7 @@ func (h *host) start(ctx context.Context, i *image, name string, o startOptions)
 	}
 	stop := context.WithoutCancel(ctx)
 	if fresh {
-		h.forget(stop, &record{Name: name, PID: r.pid(), Birth: r.birth()})
-		return err
+		return errors.Join(err, h.forget(stop, r))
 	}
 	return errors.Join(err, h.kill(stop, r))
 }
@@ -110,22 +121,23 @@ func (h *host) bring(ctx context.Context, r *record, i *image, fresh bool, o sta
 	if err := h.spawn(ctx, r, s, i.KHz); err != nil {
 		return err
 	}
-	if !resumed {
-		if err := h.awaitBoot(ctx, r); err != nil {
-			return err
-		}
-	} else {
-		limited, cancel := context.WithTimeoutCause(ctx, resumeTimeout, fmt.Errorf("the guest says nothing for %v", resumeTimeout))
-		defer cancel()
-		watched, done := h.watch(limited, r)
-		defer done()
-		if err := awaitGuest(watched, r.address(), guest.Hello, "agent"); err != nil {
-			return err
-		}
-	}
 	watched, done := h.watch(ctx, r)
 	defer done()
-	return h.showProduct(watched, r, fresh)
+	var err error
+	if resumed {
+		limited, cancel := context.WithTimeoutCause(watched, resumeTimeout, fmt.Errorf("the guest says nothing for %v", resumeTimeout))
+		defer cancel()
+		err = awaitGuest(limited, r.address(), guest.Hello, "agent")
+	} else {
+		err = h.awaitBoot(watched, r)
+	}
+	if err == nil {
+		err = h.showProduct(watched, r, fresh)
+	}
+	if err != nil {
+		return r.reason(err)
+	}
+	return nil
 }
 
 // create makes a VM's directories, disk and record.
@@ -153,20 +165,6 @@ func (h *host) create(ctx context.Context, i *image, name string, o startOptions
 	return r, packProduct(ctx, filepath.Join(filepath.Dir(disk), "product"), o)
 }
 
-func (r *record) pid() int {
-	if r == nil {
-		return 0
-	}
-	return r.PID
-}
-
-func (r *record) birth() string {
-	if r == nil {
-		return ""
-	}
-	return r.Birth
-}
-
 // kill ends QEMU at once, as a power cut does.
 func (h *host) kill(ctx context.Context, r *record) error {
 	if r.running() {
@@ -186,9 +184,9 @@ func (h *host) kill(ctx context.Context, r *record) error {
 
 // forget kills a VM and removes everything of it, the lock last.
 func (h *host) forget(ctx context.Context, r *record) error {
-	if r.running() {
-		unix.Kill(r.PID, unix.SIGKILL)
-		if err := machines.AwaitExit(ctx, r.PID); err != nil {
+	for _, pid := range h.processes(r.Name) {
+		unix.Kill(pid, unix.SIGKILL)
+		if err := machines.AwaitExit(ctx, pid); err != nil {
 			return fmt.Errorf("cannot kill VM %q: %w", r.Name, err)
 		}
 	}
@@ -201,4 +199,18 @@ func (h *host) forget(ctx context.Context, r *record) error {
 	// The parent goes with its last VM; until then this fails, as it should.
 	os.Remove(h.Path)
 	return nil
+}
+
+// processes finds the QEMU of a VM, also one that a killed start had no time to record.
+func (h *host) processes(name string) []int {
+	var pids []int
+	socket := []byte("unix:" + h.Of(name, "qmp") + ",")
+	found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range found {
+		if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, socket) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

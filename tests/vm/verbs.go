@@ -45,33 +45,30 @@ func (h *host) cmdExec(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if *timeout != 0 {
-		var cancel func()
-		ctx, cancel = context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("it takes longer than %v", *timeout))
-		defer cancel()
-	}
-	return h.runInside(ctx, name, c, os.Stdin, os.Stdout)
+	return h.runInside(ctx, name, c, *timeout, os.Stdin, os.Stdout)
 }
 
-// runInside runs a command with this process's descriptors, but for those given, and passes signals on.
-func (h *host) runInside(ctx context.Context, name string, c *guest.Call, in io.Reader, out io.Writer) error {
+// runInside runs a command with this process's descriptors, but for those given, and passes signals on: they do not end
+// this process before the command has. A timeout of 0 is for ever.
+func (h *host) runInside(ctx context.Context, name string, c *guest.Call, timeout time.Duration, in io.Reader, out io.Writer) error {
 	r, err := h.runningRecord(name, "execute in")
 	if err != nil {
 		return err
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
-	watched, done := h.watch(context.WithoutCancel(ctx), r)
-	defer done()
-	if deadline, ok := ctx.Deadline(); ok {
+	ctx = context.WithoutCancel(ctx)
+	if timeout != 0 {
 		var cancel func()
-		watched, cancel = context.WithDeadlineCause(watched, deadline, context.DeadlineExceeded)
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it takes longer than %v", timeout))
 		defer cancel()
 	}
+	watched, done := h.watch(ctx, r)
+	defer done()
 	err = execute(watched, r.address(), c, streams{in: in, out: out, err: os.Stderr, signals: signals})
 	var exit *exitError
 	if err != nil && !errors.As(err, &exit) {
-		return fmt.Errorf("cannot execute in VM %q: %w%s", name, err, h.lastWords(name))
+		return fmt.Errorf("cannot execute in VM %q: %w%s", name, r.reason(err), h.lastWords(name))
 	}
 	return err
 }
@@ -93,7 +90,7 @@ func (h *host) cmdShell(ctx context.Context, args []string) error {
 		Argv: []string{"script", "-q", "-e", "-c", command, "/dev/null"}, Group: "shell",
 		Env: []string{"TERM=" + os.Getenv("TERM"), "PS1=" + name + `:\w# `},
 	}
-	return h.runInside(ctx, name, c, os.Stdin, os.Stdout)
+	return h.runInside(ctx, name, c, 0, os.Stdin, os.Stdout)
 }
 
 func (h *host) cmdPut(ctx context.Context, args []string) error {
@@ -116,7 +113,7 @@ func (h *host) cmdPut(ctx context.Context, args []string) error {
 	}
 	script := `mkdir -p "$(dirname "$1")" && cat >"$1.new" && chmod "$2" "$1.new" && mv -T "$1.new" "$1"`
 	c := &guest.Call{Argv: []string{"bash", "-c", script, "put", rest[1], fmt.Sprintf("%o", info.Mode().Perm())}, Group: "common"}
-	return h.runInside(ctx, name, c, file, os.Stdout)
+	return h.runInside(ctx, name, c, 0, file, os.Stdout)
 }
 
 func (h *host) cmdGet(ctx context.Context, args []string) error {
@@ -131,7 +128,7 @@ func (h *host) cmdGet(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	err = h.runInside(ctx, name, &guest.Call{Argv: []string{"cat", rest[0]}, Group: "common"}, nil, file)
+	err = h.runInside(ctx, name, &guest.Call{Argv: []string{"cat", rest[0]}, Group: "common"}, 0, nil, file)
 	return errors.Join(err, file.Close())
 }
 
@@ -215,7 +212,7 @@ func (h *host) cmdReboot(ctx context.Context, args []string) error {
 		return err
 	}
 	o.nice, _ = strconv.Atoi(os.Getenv("VM_NICE"))
-	i, err := h.ensureImage(ctx, false)
+	i, err := h.imageFor(ctx, name)
 	if err == nil {
 		err = h.shutDown(ctx, r, "reboot")
 	}
