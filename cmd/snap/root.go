@@ -32,7 +32,7 @@ func commands(a *app) []*cobra.Command {
 	all = append(all, in(groupServices, newServicesCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a), newLogsCommand(a))...)
 	all = append(all, in(groupHistory, newChangesCommand(a), newTasksCommand(a), newWatchCommand(a),
 		newAbortCommand(a), newWarningsCommand(a), newOkayCommand(a))...)
-	all = append(all, in(groupMake, newPackCommand(a))...)
+	all = append(all, in(groupMake, newPackCommand(a), newExplainCommand(a), newLintCommand(a))...)
 	all = append(all, in(groupOther, newGetCommand(a), newSetCommand(a), newUnsetCommand(a), newVersionCommand(a), newDebugCommand(a))...)
 	return all
 }

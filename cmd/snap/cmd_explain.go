@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"endured/overlord/lifecycle"
+	"endured/snap"
+)
+
+// The settings that explain and lint look at.
+const (
+	modeSetting    = "refresh-mode"
+	ceilingSetting = "refresh.stop-timeout-max"
+)
+
+func newExplainCommand(a *app) *cobra.Command {
+	var o output
+	c := &cobra.Command{
+		Use:   "explain SNAP|FILE|DIR",
+		Short: "Say what each event does to each service",
+		Long: long(`
+Say, in a sentence each, what a refresh, a stop, a restart, disabling, removing,
+a shutdown and a crash do to the services of an installed snap, of a file, or of
+an unpacked snap. For an installed snap, as root, the operator's settings count.`),
+		Args: usage(1, 1, "<snap>"),
+		RunE: func(c *cobra.Command, args []string) error {
+			info, installed, err := a.readSnap(args[0])
+			if err != nil {
+				return err
+			}
+			over, ceiling := lifecycle.Override(nil), time.Duration(0)
+			if installed {
+				over, ceiling = a.settings(c.Context(), info.Name)
+			}
+			list, err := lifecycle.Sentences(info, over, ceiling)
+			if err != nil {
+				return err
+			}
+			if done, err := o.json(a, list); done || err != nil {
+				return err
+			}
+			a.printSentences(info, list)
+			return nil
+		},
+	}
+	o.formatFlag(c)
+	return c
+}
+
+func (a *app) printSentences(info *snap.Info, list []lifecycle.Sentence) {
+	if len(list) == 0 {
+		fmt.Fprintf(a.out, "%s has no services. A refresh neither waits for its apps nor ends them.\n", info.Name)
+		return
+	}
+	app := ""
+	for _, s := range list {
+		if s.App != app {
+			if app != "" {
+				fmt.Fprintln(a.out)
+			}
+			app = s.App
+			fmt.Fprintf(a.out, "%s.%s:\n", info.Name, app)
+		}
+		for i, line := range wrap(s.Text, min(a.width(), 100)-4) {
+			indent := "    "
+			if i == 0 {
+				indent = "  - "
+			}
+			fmt.Fprintln(a.out, indent+printable(line))
+		}
+	}
+}
+
+// readSnap reads a file, the directory of an unpacked snap, or an installed one.
+func (a *app) readSnap(arg string) (info *snap.Info, installed bool, err error) {
+	st, err := os.Stat(arg)
+	switch {
+	case err == nil && st.IsDir():
+		info, err = snap.CheckSkeleton(arg)
+		return info, false, err
+	case err == nil || isFile(arg):
+		f, err := snap.Open(arg)
+		if err != nil {
+			return nil, false, err
+		}
+		defer f.Close()
+		return f.Info(), false, nil
+	}
+	if err := snap.CheckName(arg); err != nil {
+		return nil, false, err
+	}
+	raw, err := os.ReadFile(a.dirs.Current(arg) + "/meta/snap.yaml")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("snap %q is not installed, and there is no such file", arg)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot read snap %q: %w", arg, err)
+	}
+	info, err = snap.Parse(raw)
+	if err != nil {
+		return nil, false, err
+	}
+	if link, err := os.Readlink(a.dirs.Current(arg)); err == nil {
+		if rev, err := snap.ParseRevision(link); err == nil {
+			info.Revision = rev
+		}
+	}
+	return info, true, nil
+}
+
+// settings are the operator's, as far as this user may see them.
+func (a *app) settings(ctx context.Context, name string) (lifecycle.Override, time.Duration) {
+	over := lifecycle.Override{}
+	if conf, err := a.client.Conf(ctx, "system", []string{modeSetting}); err == nil {
+		var modes map[string]map[string]string
+		if json.Unmarshal(conf[modeSetting], &modes) == nil {
+			for app, word := range modes[name] {
+				over[app] = snap.RefreshMode(word)
+			}
+		}
+	}
+	return over, a.ceiling(ctx)
+}
+
+// ceiling is the operator's bound on stops, 0 if there is none or it cannot be seen.
+func (a *app) ceiling(ctx context.Context) time.Duration {
+	conf, err := a.client.Conf(ctx, "system", []string{ceilingSetting})
+	var text string
+	if err != nil || json.Unmarshal(conf[ceilingSetting], &text) != nil {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0
+	}
+	return d
+}
+
+func newLintCommand(a *app) *cobra.Command {
+	var o output
+	var ceiling time.Duration
+	c := &cobra.Command{
+		Use:   "lint FILE|DIR",
+		Short: "Find what in a snap does nothing, or does harm",
+		Long: long(`
+Check a file, or the directory of an unpacked snap. Found is what would be
+refused, what has no effect, and what is dangerous across a refresh, each with
+its key in snap.yaml and what to do about it.`, "A snap with findings exits with 1."),
+		Args: usage(1, 1, "<file>"),
+		RunE: func(c *cobra.Command, args []string) error {
+			list, err := lint(args[0], ceiling)
+			if err != nil {
+				return err
+			}
+			done, err := o.json(a, list)
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
+				if done {
+					break
+				}
+				fmt.Fprintf(a.out, "%s: %s: %s\n", orDash(f.Key), f.Severity, printable(f.Message))
+				if f.Fix != "" {
+					fmt.Fprintf(a.out, "    %s.\n", printable(title1(f.Fix)))
+				}
+			}
+			switch {
+			case len(list) > 0:
+				return fmt.Errorf("%s found", counted(len(list), "problem"))
+			case !done:
+				fmt.Fprintln(a.out, "Nothing found.")
+			}
+			return nil
+		},
+	}
+	c.Flags().DurationVar(&ceiling, "stop-timeout-max", 0, "Check against this limit on stops, such as 10s")
+	o.formatFlag(c)
+	return c
+}
+
+// The severities of what is not about modes.
+const (
+	refused = "refused"
+	noted   = "noted"
+)
+
+// lint collects what reading, the checks of an installation, and the rules
+// about modes find.
+func lint(path string, ceiling time.Duration) ([]lifecycle.Finding, error) {
+	list := []lifecycle.Finding{}
+	problems := func(ps []snap.Problem) {
+		for _, p := range ps {
+			list = append(list, lifecycle.Finding{Key: p.Key, Severity: refused, Message: p.Message})
+		}
+	}
+	info, err := openForLint(path)
+	var invalid *snap.InvalidError
+	if errors.As(err, &invalid) {
+		problems(invalid.Problems)
+		return list, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var unsupported *snap.UnsupportedError
+	if err := info.Supported(); errors.As(err, &unsupported) {
+		problems(unsupported.Problems)
+	}
+	list = append(list, lifecycle.Lint(info, ceiling)...)
+	for _, n := range info.Notes {
+		key, message, ok := strings.Cut(n, ": ")
+		if !ok {
+			key, message = "", n
+		}
+		list = append(list, lifecycle.Finding{Key: key, Severity: noted, Message: message})
+	}
+	return list, nil
+}
+
+func openForLint(path string) (*snap.Info, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %q: %w", path, errors.Unwrap(err))
+	}
+	if st.IsDir() {
+		return snap.CheckSkeleton(path)
+	}
+	f, err := snap.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Info(), f.CheckCommands()
+}
