@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"endured/dirs"
+	"endured/interfaces/apparmor"
 	"endured/osutil"
 	"endured/overlord/configstate"
+	"endured/overlord/confinement"
 	"endured/overlord/cutover"
 	"endured/overlord/hookstate"
 	"endured/overlord/recipes"
@@ -61,6 +63,7 @@ type Overlord struct {
 	services *servicestate.Manager
 	cutover  *cutover.Manager
 	hooks    *hookstate.Manager
+	confine  *confinement.Manager
 }
 
 // New opens the state and builds the managers. Nothing runs yet.
@@ -82,11 +85,16 @@ func New(c Config) (*Overlord, error) {
 		Dirs: c.Dirs, SnapCommand: c.SnapCommand, Machine: machine(c.Dirs),
 		StopTimeoutMax: func() time.Duration { return configstate.StopTimeoutMax(st) },
 	}
+	profiles := apparmor.NewStore(apparmor.Config{
+		Dirs: c.Dirs, Kernel: apparmor.HostKernel(c.Dirs), Compiler: apparmor.HostParser(c.Dirs), Log: c.Log,
+	})
 	snaps := snapstate.New(snapstate.Config{
-		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Log: c.Log,
+		Dirs: c.Dirs, Profiles: profiles, State: st, Systemd: c.Systemd, Log: c.Log,
 		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Store: c.Store,
 		Retain: func() int { return configstate.Retain(st, DefaultRetain) },
 	}, run)
+	confine := confinement.New(confinement.Config{State: st, Snaps: snaps, Profiles: profiles, Log: c.Log}, run)
+	wrap.Confiner = confine
 	hooks := hookstate.New(hookstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
 	}, run)
@@ -101,7 +109,7 @@ func New(c Config) (*Overlord, error) {
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Log: c.Log,
 	})
-	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks}, nil
+	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks, confine: confine}, nil
 }
 
 // machine is what tells this machine from others, "" if nothing does.
@@ -125,6 +133,9 @@ func (o *Overlord) Start(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if err := o.confine.Start(ctx); err != nil {
+		o.config.Log.Error("some snaps may not start", "err", err) // without their profile
 	}
 	if err := o.cutover.Reconcile(ctx, busy); err != nil {
 		return err

@@ -98,6 +98,11 @@ func hookUnitText(h *snap.Hook, r HookRun, o Options) ([]byte, error) {
 		}
 		service = append(service, opt("Environment", line))
 	}
+	confined, err := ConfineOptions(h.Snap, app.Name, o)
+	if err != nil {
+		return nil, err
+	}
+	service = append(service, confined...)
 	return systemd.Unit{
 		sect("Unit",
 			opt("Description", "Hook "+h.Name+" of snap "+h.Snap.Name),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,12 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := systemd.Unit{sect("Unit", unitOptions(app)...), sect("Service", service...)}
+	confined, err := ConfineOptions(app.Snap, app.Name, o)
+	if err != nil {
+		return nil, err
+	}
+	unit := unitOptions(app, slices.ContainsFunc(confined, func(o systemd.Option) bool { return o.Name == "AppArmorProfile" }))
+	u := systemd.Unit{sect("Unit", unit...), sect("Service", append(service, confined...)...)}
 	if !app.Activated() {
 		u = append(u, sect("Install", opt("WantedBy", "multi-user.target")))
 	}
@@ -45,16 +51,20 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 //
 // The condition closes the snap while the gate's job is missing in the middle
 // of a switch. It is looked at only at the moment of a start.
-func unitOptions(app *snap.App) []systemd.Option {
+func unitOptions(app *snap.App, profile bool) []systemd.Option {
 	info := app.Snap
 	mount := MountUnitName(info.Name, info.Revision)
+	others := "network.target"
+	if profile {
+		others += " " + LoaderUnit
+	}
 	opts := []systemd.Option{
 		opt("Description", "Service for snap application "+info.Name+"."+app.Name),
 		opt("X-Snappy", "yes"),
 		opt("X-Revision", info.Revision.String()),
 		opt("Requires", mount),
-		opt("Wants", "network.target"),
-		opt("After", mount+" network.target "+GateUnit(info.Name)),
+		opt("Wants", others),
+		opt("After", mount+" "+others+" "+GateUnit(info.Name)),
 	}
 	if units := unitsOf(info, app.After); units != "" {
 		opts = append(opts, opt("After", units))

@@ -71,10 +71,14 @@ func TestUnitsVerify(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	var files []wrappers.File
-	for _, path := range cases(t, "units") {
+	for _, path := range append(cases(t, "units"), filepath.Join("testdata", "confined", "strict.txt")) {
 		_, parts := readCase(t, path)
 		info := parse(t, parts[0].text, 7)
-		set, err := wrappers.Units(info, testOptions())
+		o := testOptions()
+		if info.Name == "guarded" {
+			o = confinedOptions()
+		}
+		set, err := wrappers.Units(info, o)
 		if err != nil {
 			continue // the corpus shows the refusal
 		}
@@ -85,7 +89,7 @@ func TestUnitsVerify(t *testing.T) {
 		files = append(files, set.Files...)
 		files = append(files, wrappers.File{Path: "/etc/systemd/system/" + name, Data: data, Mode: 0o644})
 	}
-	for _, name := range []string{"snapd.service", "snapd.socket", "snapd-refresh-gate@.service"} {
+	for _, name := range []string{"snapd.service", "snapd.socket", "snapd-refresh-gate@.service", "snapd.apparmor.service"} {
 		data, err := os.ReadFile("../data/systemd/" + name)
 		if err != nil {
 			t.Fatal(err)

@@ -35,6 +35,8 @@ type Options struct {
 	// StopTimeoutMax is asked for the operator's ceiling on every stop-timeout;
 	// nil, or a result of 0, is none.
 	StopTimeoutMax func() time.Duration
+	// Confiner says how services are confined; nil confines none.
+	Confiner Confiner
 }
 
 func (o Options) snapCommand() string {

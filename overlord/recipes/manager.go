@@ -127,6 +127,7 @@ func (r *recipe) bring(mount bool, hooks []lifecycle.HookStep) *recipe {
 	if mount {
 		r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
 	}
+	r.add("setup-profiles", "Set up security profiles of snap %q (%s)", s.Snap, s.To)
 	r.hooks(hooks, lifecycle.Before)
 	if s.From.Unset() {
 		r.add("copy-snap-data", "Make data directories of snap %q", s.Snap)
@@ -142,6 +143,7 @@ func (r *recipe) bring(mount bool, hooks []lifecycle.HookStep) *recipe {
 
 func forRevert(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r := &recipe{setup: s}
+	r.add("setup-profiles", "Set up security profiles of snap %q (%s)", s.Snap, s.To)
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
 	r.hooks(hooks, lifecycle.After)

@@ -144,7 +144,8 @@ func (m *Manager) superfluous(rec *Record, s *Setup) []snap.Revision {
 	return out
 }
 
-// erase removes the file and the data of a revision that is not mounted.
+// erase removes the file, the data and the profiles of a revision that is not
+// mounted. A profile that a stranger to the snap got hold of stays with him.
 func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) error {
 	var errs []error
 	if err := os.Remove(m.Dirs.Blob(name, rev)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +155,7 @@ func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) err
 		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
 	m.tidyHome(name, rev)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.Profiles.Unload(ctx, name, rev))...)
 }
 
 // doDiscardSnap removes all that is left of a snap whose services are gone. It

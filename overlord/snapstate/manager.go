@@ -37,12 +37,19 @@ type Store interface {
 	Open(ctx context.Context, s *store.Snap) (io.ReadCloser, error)
 }
 
+// Profiles keeps what confines the programs of each revision.
+type Profiles interface {
+	// Unload takes that of one revision away. It fails while a process needs it.
+	Unload(ctx context.Context, name string, rev snap.Revision) error
+}
+
 // Config is what a Manager is made of.
 type Config struct {
-	Dirs    dirs.Dirs
-	State   *state.State
-	Systemd Systemd
-	Log     *slog.Logger
+	Dirs     dirs.Dirs
+	Profiles Profiles
+	State    *state.State
+	Systemd  Systemd
+	Log      *slog.Logger
 	// CgroupRoot is where the unified cgroup hierarchy is mounted.
 	CgroupRoot string
 	// BootID tells this boot from others.

@@ -166,3 +166,38 @@ func arriving(tx *state.Tx, name string, rev snap.Revision) *Revision {
 	}
 	return nil
 }
+
+// FlagsOf tells how a revision was installed, or is being installed: without
+// any flag if there is no such revision.
+func (m *Manager) FlagsOf(name string, rev snap.Revision) (Flags, error) {
+	var flags Flags
+	err := m.State.View(func(tx *state.Tx) error {
+		rec, err := Get(tx, name)
+		var none *NotInstalledError
+		if err != nil && !errors.As(err, &none) {
+			return err
+		}
+		var entry *Revision
+		if err == nil {
+			entry = rec.Rev(rev)
+		}
+		if entry == nil {
+			entry = arriving(tx, name, rev)
+		}
+		if entry != nil {
+			flags = entry.Flags
+		}
+		return nil
+	})
+	return flags, err
+}
+
+// Arriving tells whether an unfinished change brings the revision.
+func (m *Manager) Arriving(name string, rev snap.Revision) bool {
+	found := false
+	err := m.State.View(func(tx *state.Tx) error {
+		found = arriving(tx, name, rev) != nil
+		return nil
+	})
+	return err == nil && found
+}

@@ -26,13 +26,13 @@ var layers = [][]string{
 	{"interfaces/builtin"},
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
-	{"overlord/cutover", "overlord/configstate"},
+	{"overlord/cutover", "overlord/configstate", "overlord/confinement"},
 	{"overlord/servicestate", "overlord/hookstate"},
 	{"overlord/recipes"},
 	{"overlord"},
 	{"client"},
 	{"daemon"},
-	{"cmd/snapd", "cmd/snap", "cmd/snapctl"},
+	{"cmd/snapd", "cmd/snapd-apparmor", "cmd/snap", "cmd/snapctl"},
 }
 
 const (

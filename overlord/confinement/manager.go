@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package confinement decides how the programs of each revision are confined,
+// from what the snap asks for, how it was installed and what its interfaces
+// add. It offers the task that puts a revision's profiles into the kernel
+// before anything runs from it, and tells wrappers what their units need.
+package confinement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"endured/interfaces/apparmor"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+	"endured/systemd"
+	"endured/wrappers"
+)
+
+// Spec is what connected interfaces give one app or hook of one revision.
+type Spec struct {
+	AppArmor     []string         // rule lines
+	Seccomp      []string         // system calls or @groups
+	Unit         []systemd.Option // of the [Service] section
+	Binds        []wrappers.Bind
+	Capabilities []string // such as "CAP_NET_ADMIN"
+	Delegate     bool
+}
+
+// Specs knows what is connected.
+type Specs interface {
+	// SpecFor is asked for an app, or for "hook.NAME".
+	SpecFor(info *snap.Info, appOrHook string) (*Spec, error)
+}
+
+// Profiles keeps AppArmor profiles; see apparmor.Store.
+type Profiles interface {
+	Enforced() bool
+	WhyNot() error
+	Labels() bool
+	Set(name string, rev snap.Revision) (*apparmor.Set, error)
+	Load(ctx context.Context, set *apparmor.Set) (apparmor.Cost, error)
+	Unload(ctx context.Context, name string, rev snap.Revision) error
+	PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision) (apparmor.Cost, error)
+	Restore(ctx context.Context) error
+	Clean(installed func(name string, rev snap.Revision) bool) error
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	State    *state.State
+	Snaps    *snapstate.Manager
+	Profiles Profiles
+	Specs    Specs // nil: nothing is connected
+	Log      *slog.Logger
+}
+
+// Manager confines snaps. It is a wrappers.Confiner.
+type Manager struct{ Config }
+
+// New makes a Manager and registers its task with the runner.
+func New(c Config, run *state.Runner) *Manager {
+	m := &Manager{Config: c}
+	run.AddHandler("setup-profiles", m.doSetup, m.undoSetup)
+	return m
+}
+
+// modeOf is how a revision that was installed with these flags is confined.
+func modeOf(info *snap.Info, flags snapstate.Flags) apparmor.Mode {
+	switch {
+	case info.Confinement == "classic":
+		return apparmor.Unconfined
+	case flags.JailMode:
+		return apparmor.Enforce
+	case flags.DevMode || info.Confinement == "devmode":
+		return apparmor.Complain
+	}
+	return apparmor.Enforce
+}
+
+// spec returns what interfaces add, which may be nothing.
+func (m *Manager) spec(info *snap.Info, appOrHook string) (*Spec, error) {
+	if m.Specs == nil {
+		return &Spec{}, nil
+	}
+	s, err := m.Specs.SpecFor(info, appOrHook)
+	if err != nil || s == nil {
+		return &Spec{}, err
+	}
+	for n, c := range s.Capabilities {
+		s.Capabilities[n] = "CAP_" + strings.TrimPrefix(strings.ToUpper(c), "CAP_")
+	}
+	return s, nil
+}
+
+// Confinement implements wrappers.Confiner.
+func (m *Manager) Confinement(info *snap.Info, appOrHook string) (wrappers.Confinement, error) {
+	flags, err := m.Snaps.FlagsOf(info.Name, info.Revision)
+	if err != nil {
+		return wrappers.Confinement{}, err
+	}
+	spec, err := m.spec(info, appOrHook)
+	if err != nil {
+		return wrappers.Confinement{}, err
+	}
+	mode := modeOf(info, flags)
+	out := wrappers.Confinement{
+		Strict: mode == apparmor.Enforce, NoNewPrivileges: !m.Profiles.Enforced(),
+		Capabilities: append(apparmor.DefaultCapabilities(), spec.Capabilities...),
+		Syscalls:     spec.Seccomp, Delegate: spec.Delegate, Directives: spec.Unit,
+	}
+	if m.Profiles.Labels() {
+		out.Profile = apparmor.Label(info.Name, appOrHook, info.Revision)
+	}
+	if mode != apparmor.Unconfined { // a classic snap sees the host's mounts
+		out.Binds = spec.Binds
+	}
+	return out, nil
+}
+
+// set makes the description of a revision's profiles.
+func (m *Manager) set(info *snap.Info) (*apparmor.Set, error) {
+	flags, err := m.Snaps.FlagsOf(info.Name, info.Revision)
+	if err != nil {
+		return nil, err
+	}
+	out := &apparmor.Set{Snap: info.Name, Revision: info.Revision, Mode: modeOf(info, flags)}
+	add := func(p apparmor.Profile) error {
+		spec, err := m.spec(info, p.Name())
+		if err != nil {
+			return err
+		}
+		if out.Mode != apparmor.Unconfined {
+			p.Rules, p.Capabilities = spec.AppArmor, spec.Capabilities
+		}
+		out.Profiles = append(out.Profiles, p)
+		return nil
+	}
+	for _, a := range info.SortedApps() {
+		if err := add(apparmor.Profile{App: a.Name, Service: a.IsService()}); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range info.SortedHooks() {
+		if err := add(apparmor.Profile{Hook: h.Name}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Update makes the profiles of every installed revision of a snap what its
+// connections are now. What is sealed stays sealed.
+func (m *Manager) Update(ctx context.Context, name string) error {
+	rec, err := m.Snaps.Lookup(name)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range rec.Sequence {
+		errs = append(errs, m.update(ctx, name, &rec.Sequence[i]))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) update(ctx context.Context, name string, e *snapstate.Revision) error {
+	info, err := m.Snaps.Info(name, e)
+	if err != nil {
+		return err
+	}
+	set, err := m.set(info)
+	if err != nil {
+		return err
+	}
+	have, err := m.Profiles.Set(name, e.Revision)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		set.Seal = have.Seal
+	}
+	_, err = m.Profiles.Load(ctx, set)
+	return err
+}
+
+// Start puts the profiles in order that an earlier daemon left: those of
+// installed revisions are loaded, others go unless a process carries them. It
+// is called before changes go on.
+func (m *Manager) Start(ctx context.Context) error {
+	errs := []error{m.Profiles.Restore(ctx)}
+	var recs []*snapstate.Record
+	err := m.State.View(func(tx *state.Tx) (err error) {
+		recs, err = snapstate.All(tx)
+		return err
+	})
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, r := range recs {
+		for i := range r.Sequence {
+			e := &r.Sequence[i]
+			if have, err := m.Profiles.Set(r.Name, e.Revision); err != nil || have == nil {
+				errs = append(errs, err, m.update(ctx, r.Name, e))
+			}
+		}
+	}
+	errs = append(errs, m.Profiles.Clean(func(name string, rev snap.Revision) bool {
+		busy := m.Snaps.Arriving(name, rev)
+		return busy || slices.ContainsFunc(recs, func(r *snapstate.Record) bool { return r.Name == name && r.Rev(rev) != nil })
+	}))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot put AppArmor profiles in order: %w", err)
+	}
+	return nil
+}

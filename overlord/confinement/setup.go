@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package confinement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"endured/interfaces/apparmor"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+)
+
+// before is the undo record of setup-profiles: what was there, if anything.
+type before struct {
+	Set  *apparmor.Set  `json:"set,omitempty"`
+	Seal *apparmor.Seal `json:"seal,omitempty"`
+}
+
+// doSetup loads the profiles of the revision that becomes current, under names
+// that nothing carries yet, and compiles the seal of the one that is left: in
+// the switch it only has to be loaded.
+func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.Snaps.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	_, to, _, err := m.Snaps.Sides(s)
+	if err != nil {
+		return nil, err
+	}
+	old, err := m.remember(t, s)
+	if err != nil {
+		return nil, err
+	}
+	set, err := m.set(to)
+	if err != nil {
+		return nil, err
+	}
+	cost, err := m.Profiles.Load(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	if !s.From.Unset() && s.From != s.To {
+		more, err := m.Profiles.PrepareSeal(ctx, s.Snap, s.From, s.To)
+		if err != nil {
+			if !errors.Is(context.Cause(ctx), state.ErrShutdown) {
+				err = errors.Join(err, m.takeBack(ctx, s, old))
+			}
+			return nil, err
+		}
+		cost.Compile += more.Compile
+	}
+	why := m.Profiles.WhyNot()
+	if why == nil {
+		t.Log("Profiles of %d programs: compiled in %s, loaded in %s", len(set.Profiles), ms(cost.Compile), ms(cost.Load))
+	}
+	return func(tx *state.Tx) error {
+		if why != nil && set.Mode == apparmor.Enforce && len(set.Profiles) > 0 {
+			tx.Warnf("%s", Shortfall(why))
+		}
+		return nil
+	}, nil
+}
+
+func ms(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
+
+// Shortfall says what is not enforced of strict confinement on a host where
+// profiles have no effect, for the given reason.
+func Shortfall(why error) string {
+	return "strict snaps are confined only partly, because " + strings.ReplaceAll(why.Error(), "\n", " and ") +
+		": which files of the system they read and write, whose processes they signal and whether they use the network is not restricted, " +
+		"and the data that a process loses with a refresh is sealed by mounts and file flags only"
+}
+
+const beforeKey = "profiles-before"
+
+// remember notes what the revision's profiles were made from before the task
+// ran for the first time. A run that a crash cut off may have replaced them.
+func (m *Manager) remember(t *state.Task, s *snapstate.Setup) (*before, error) {
+	var b before
+	err := t.Get(beforeKey, &b)
+	if err == nil || !errors.Is(err, state.ErrNoState) {
+		return &b, err
+	}
+	if b.Set, err = m.Profiles.Set(s.Snap, s.To); err != nil {
+		return nil, err
+	}
+	if b.Set != nil {
+		b.Seal = b.Set.Seal
+	}
+	return &b, m.State.Update(func(tx *state.Tx) error { return tx.Task(t.ID()).Set(beforeKey, &b) })
+}
+
+func (m *Manager) undoSetup(ctx context.Context, t *state.Task) (state.Commit, error) {
+	s, err := m.Snaps.SetupOf(t)
+	if err != nil {
+		return nil, err
+	}
+	var b before
+	if err := t.Get(beforeKey, &b); err != nil {
+		return nil, fmt.Errorf("cannot tell which profiles were there before: %w", err)
+	}
+	err = m.takeBack(ctx, s, &b)
+	var used *apparmor.InUseError
+	if errors.As(err, &used) {
+		// it is removed by a daemon that starts when nothing carries it any more
+		t.Log("Profiles stay: %v", err)
+		err = nil
+	}
+	return nil, err
+}
+
+func (m *Manager) takeBack(ctx context.Context, s *snapstate.Setup, b *before) error {
+	ctx = context.WithoutCancel(ctx)
+	if b.Set == nil {
+		return m.Profiles.Unload(ctx, s.Snap, s.To)
+	}
+	b.Set.Seal = b.Seal
+	_, err := m.Profiles.Load(ctx, b.Set)
+	return err
+}
