@@ -165,3 +165,52 @@ func TestLabels(t *testing.T) {
 		}
 	}
 }
+
+// TestInterfaces compiles what each interface adds, in an open profile and in
+// a sealed one.
+func TestInterfaces(t *testing.T) {
+	t.Parallel()
+	paths, err := filepath.Glob("../builtin/testdata/*.golden")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no goldens of interfaces (%v)", err)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var profiles []apparmor.Profile
+			for _, line := range strings.Split(string(data), "\n") {
+				kind, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+				value = strings.TrimSpace(value)
+				switch {
+				case value == "" && strings.Contains(kind, "."):
+					profiles = append(profiles, apparmor.Profile{App: strings.ReplaceAll(kind, ".", "-"), Service: true})
+				case kind == "apparmor":
+					p := &profiles[len(profiles)-1]
+					p.Rules = append(p.Rules, value)
+				case kind == "capability":
+					p := &profiles[len(profiles)-1]
+					p.Capabilities = append(p.Capabilities, value)
+				}
+			}
+			set := &apparmor.Set{Snap: "consumer", Revision: 7, Mode: apparmor.Enforce, Profiles: profiles}
+			for _, seal := range []*apparmor.Seal{nil, {Successor: 8, Into: []string{profiles[0].App}}} {
+				set.Seal = seal
+				texts, err := set.Texts()
+				if err != nil {
+					t.Fatal(err)
+				}
+				all := ""
+				for _, text := range texts {
+					all += text
+				}
+				if _, err := apparmor.Offline(dirs.New("/")).Compile(t.Context(), all); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

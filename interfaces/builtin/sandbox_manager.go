@@ -30,7 +30,7 @@ func sandboxManager() interfaces.Interface {
 			// what a manager must not do to snapd itself
 			"deny /var/lib/snapd/{,**} wl,",
 			"deny /run/snapd/{,**} wl,",
-			"deny /{etc,run}/systemd/system/{snap,snapd}[.-]** wl,",
+			"deny /{etc,run}/systemd/system/{snap,snapd}[-.]** wl,",
 		},
 		capabilities: []string{
 			"CAP_AUDIT_WRITE", "CAP_BPF", "CAP_CHECKPOINT_RESTORE", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_MKNOD", "CAP_NET_ADMIN",

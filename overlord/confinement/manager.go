@@ -12,30 +12,19 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
+	"endured/interfaces"
 	"endured/interfaces/apparmor"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
-	"endured/systemd"
 	"endured/wrappers"
 )
-
-// Spec is what connected interfaces give one app or hook of one revision.
-type Spec struct {
-	AppArmor     []string         // rule lines
-	Seccomp      []string         // system calls or @groups
-	Unit         []systemd.Option // of the [Service] section
-	Binds        []wrappers.Bind
-	Capabilities []string // such as "CAP_NET_ADMIN"
-	Delegate     bool
-}
 
 // Specs knows what is connected.
 type Specs interface {
 	// SpecFor is asked for an app, or for "hook.NAME".
-	SpecFor(info *snap.Info, appOrHook string) (*Spec, error)
+	SpecFor(info *snap.Info, appOrHook string) (*interfaces.Spec, error)
 }
 
 // Profiles keeps AppArmor profiles; see apparmor.Store.
@@ -84,16 +73,13 @@ func modeOf(info *snap.Info, flags snapstate.Flags) apparmor.Mode {
 }
 
 // spec returns what interfaces add, which may be nothing.
-func (m *Manager) spec(info *snap.Info, appOrHook string) (*Spec, error) {
+func (m *Manager) spec(info *snap.Info, appOrHook string) (*interfaces.Spec, error) {
 	if m.Specs == nil {
-		return &Spec{}, nil
+		return &interfaces.Spec{}, nil
 	}
 	s, err := m.Specs.SpecFor(info, appOrHook)
 	if err != nil || s == nil {
-		return &Spec{}, err
-	}
-	for n, c := range s.Capabilities {
-		s.Capabilities[n] = "CAP_" + strings.TrimPrefix(strings.ToUpper(c), "CAP_")
+		return &interfaces.Spec{}, err
 	}
 	return s, nil
 }
@@ -118,7 +104,9 @@ func (m *Manager) Confinement(info *snap.Info, appOrHook string) (wrappers.Confi
 		out.Profile = apparmor.Label(info.Name, appOrHook, info.Revision)
 	}
 	if mode != apparmor.Unconfined { // a classic snap sees the host's mounts
-		out.Binds = spec.Binds
+		for _, b := range spec.Mounts {
+			out.Binds = append(out.Binds, wrappers.Bind(b))
+		}
 	}
 	return out, nil
 }
