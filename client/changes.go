@@ -27,8 +27,32 @@ type Change struct {
 
 	// Data holds what the change is about: "snap-name", "snap-names".
 	Data map[string]json.RawMessage `json:"data,omitempty"`
+	// Records (additive) are what was planned for the services of each snap, and
+	// what happened; for uid 0, of a single change.
+	Records []Record `json:"records,omitempty"`
 	// Seen (additive) names this state of the change: see Client.WaitChange.
 	Seen string `json:"seen,omitempty"`
+}
+
+// Record (additive) is what a change did to the services of one snap.
+type Record struct {
+	Snap     string    `json:"snap"`
+	Plan     *Plan     `json:"plan"`
+	Outcomes []Outcome `json:"outcomes,omitempty"` // none before the switch is over
+}
+
+// Outcome (additive) is what happened to one service. Revisions are "unset" or
+// "" where there is none.
+type Outcome struct {
+	App           string  `json:"app"`
+	Action        string  `json:"action"` // as in Step
+	OldPID        int     `json:"old-pid,omitempty"`
+	NewPID        int     `json:"new-pid,omitempty"`
+	From          string  `json:"from,omitempty"`
+	To            string  `json:"to,omitempty"`
+	GapMS         float64 `json:"gap-ms,omitempty"`    // between the two main processes
+	FrozenMS      float64 `json:"frozen-ms,omitempty"` // that the others stood still
+	StoppedByHand bool    `json:"stopped-by-hand,omitempty"`
 }
 
 // Task is one step of a change.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"endured/client"
+	"endured/overlord/cutover"
 	"endured/overlord/state"
 )
 
@@ -103,13 +104,44 @@ func fingerprint(ch client.Change) string {
 func (c *call) change(id string) (*client.Change, error) {
 	var out *client.Change
 	err := c.d.backend.State().View(func(tx *state.Tx) error {
-		if ch := tx.Change(id); ch != nil {
-			j := changeJSON(c, ch)
-			out = &j
+		ch := tx.Change(id)
+		if ch == nil {
+			return nil
+		}
+		j := changeJSON(c, ch)
+		out = &j
+		if c.root() {
+			var err error
+			out.Records, err = records(ch, j.SnapNames())
+			return err
 		}
 		return nil
 	})
 	return out, err
+}
+
+// records are what the change had planned for services, and did.
+func records(ch *state.Change, names []string) ([]client.Record, error) {
+	var out []client.Record
+	for _, name := range names {
+		plan, outcomes, err := cutover.RecordOf(ch, name)
+		if err != nil {
+			return nil, err
+		}
+		if plan == nil {
+			continue
+		}
+		raw, err := json.Marshal(map[string]any{"snap": name, "plan": plan, "outcomes": outcomes})
+		if err != nil {
+			return nil, err
+		}
+		var r client.Record
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 func getChange(c *call) *response {

@@ -94,6 +94,7 @@ func newTasksCommand(a *app) *cobra.Command {
 	var (
 		p        pick
 		absolute bool
+		o        output
 	)
 	c := &cobra.Command{
 		Use:     "tasks [ID]",
@@ -110,11 +111,15 @@ func newTasksCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if done, err := o.json(a, ch); done || err != nil {
+				return err
+			}
 			a.printChange(ch, absolute)
 			return nil
 		},
 	}
 	p.flag(c)
+	o.formatFlag(c)
 	c.Flags().BoolVar(&absolute, "abs-time", false, absTimeHelp)
 	return c
 }
@@ -133,6 +138,9 @@ func (a *app) printChange(ch *client.Change, absolute bool) {
 		t.add(task.Status, a.when(task.SpawnTime, absolute), a.when(timeOf(task.ReadyTime), absolute), summary)
 	}
 	t.write(a.out)
+	for i := range ch.Records {
+		a.printRecord(&ch.Records[i])
+	}
 	for i := range ch.Tasks {
 		task := &ch.Tasks[i]
 		if len(task.Log) == 0 {

@@ -37,7 +37,8 @@ in a refresh. See 'snap list --all' for revisions.`, exitConflict),
 			if err != nil {
 				return err
 			}
-			if _, err := a.wait(c.Context(), w, id); err != nil {
+			ch, err := a.wait(c.Context(), w, id)
+			if err != nil {
 				return done(err)
 			}
 			s, err := a.client.Snap(c.Context(), name)
@@ -45,6 +46,7 @@ in a refresh. See 'snap list --all' for revisions.`, exitConflict),
 				return err
 			}
 			fmt.Fprintf(a.out, "%s reverted to %s\n", s.Name, printable(orDash(s.Version)))
+			a.tellRecord(ch)
 			return nil
 		},
 	}

@@ -122,3 +122,19 @@ func (sw *Switch) uncommit(tx *state.Tx) error {
 	})
 	return snapstate.Put(tx, &rec)
 }
+
+// RecordOf returns what a change had planned for the services of a snap, and
+// what happened; nil where it has not come so far, or has none to do with them.
+func RecordOf(c *state.Change, snapName string) (*lifecycle.Plan, []*Outcome, error) {
+	var i Intent
+	if err := c.Get(intentKey+snapName, &i); errors.Is(err, state.ErrNoState) {
+		return nil, nil, nil
+	} else if err != nil {
+		return nil, nil, err
+	}
+	var done []*Outcome
+	if err := c.Get(OutcomesKey+snapName, &done); err != nil && !errors.Is(err, state.ErrNoState) {
+		return nil, nil, err
+	}
+	return i.Plan, done, nil
+}
