@@ -101,6 +101,9 @@ func (d Dirs) RunUnits() string { return d.join("run/systemd/system") }
 // Run is the daemon's run-time directory.
 func (d Dirs) Run() string { return d.join("run/snapd") }
 
+// Unconfined exists where AppArmor profiles have no effect, and says why.
+func (d Dirs) Unconfined() string { return d.join("run/snapd/apparmor-off") }
+
 // SwitchMark exists while a snap is between two revisions: its services skip a
 // start that the refresh gate failed to hold.
 func (d Dirs) SwitchMark(name string) string { return d.join("run/snapd/switch", name+".closed") }

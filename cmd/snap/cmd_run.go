@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"endured/client"
+	"endured/interfaces/apparmor"
 	"endured/snap"
 	"endured/snap/userdata"
 	"endured/wrappers"
@@ -83,6 +84,9 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 	if err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
+	if err := a.confine(appInfo, env); err != nil {
+		return fmt.Errorf("cannot run %q: %w", snapApp, err)
+	}
 	var environ []string
 	for k, v := range env {
 		environ = append(environ, k+"="+v)
@@ -91,6 +95,28 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 		return fmt.Errorf("cannot run %q: %s: %w", snapApp, argv[0], err)
 	}
 	return nil
+}
+
+// confine has the program that is executed next run under the app's profile,
+// with a directory for temporary files that it may write to.
+func (a *app) confine(app *snap.App, env map[string]string) error {
+	label := apparmor.Label(app.Snap.Name, app.Name, app.Snap.Revision)
+	entered, err := apparmor.EnterOnExec(a.dirs, label)
+	if app.Snap.Confinement == "classic" {
+		return nil // the profile of a classic snap allows everything
+	}
+	if err == nil && entered {
+		env["TMPDIR"] = makeTempDir(fmt.Sprintf("/tmp/snap.%s.%d", app.Snap.Name, a.uid))
+	}
+	return err
+}
+
+// makeTempDir makes a directory that is this user's alone, in a directory
+// where everybody may write. If there is another's of that name the app will
+// see that it cannot use it.
+func makeTempDir(dir string) string {
+	_ = os.Mkdir(dir, 0o700)
+	return dir
 }
 
 // realHome is the user's home directory, whatever $HOME says.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -479,5 +480,41 @@ func TestHostKernel(t *testing.T) {
 	must(t, k.Replace([]byte("blob")))
 	if got, _ := os.ReadFile(d.Under("/sys/kernel/security/apparmor/.replace")); string(got) != "blob" {
 		t.Errorf("wrote %q", got)
+	}
+}
+
+func TestEnterOnExec(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	put := func(path, text string) {
+		must(t, os.MkdirAll(filepath.Dir(f.dirs.Under(path)), 0o755))
+		must(t, os.WriteFile(f.dirs.Under(path), []byte(text), 0o644))
+	}
+	enter := func() (bool, error) {
+		defer runtime.UnlockOSThread()
+		return apparmor.EnterOnExec(f.dirs, "snap.web.a.1")
+	}
+	if entered, err := enter(); entered || err != nil {
+		t.Errorf("without AppArmor: %v, %v", entered, err)
+	}
+	put("/sys/module/apparmor/parameters/enabled", "Y\n")
+	if _, err := enter(); err == nil || !strings.Contains(err.Error(), `cannot enter AppArmor profile "snap.web.a.1"`) {
+		t.Errorf("got %v", err)
+	}
+	put("/proc/thread-self/attr/apparmor/exec", "")
+	if entered, err := enter(); !entered || err != nil {
+		t.Errorf("%v, %v", entered, err)
+	}
+	if got, _ := os.ReadFile(f.dirs.Under("/proc/thread-self/attr/apparmor/exec")); string(got) != "exec snap.web.a.1" {
+		t.Errorf("wrote %q", got)
+	}
+	must(t, f.store().Mark())
+	if entered, _ := enter(); !entered {
+		t.Error("marked as off")
+	}
+	f.compiler.off = apparmor.ErrNoParser
+	must(t, f.store().Mark())
+	if entered, err := enter(); entered || err != nil {
+		t.Errorf("where profiles cannot be loaded: %v, %v", entered, err)
 	}
 }

@@ -62,6 +62,7 @@ const baseRules = `  # systemd, snapd and an operator may signal it, and it may 
   /proc/sys/vm/{max_map_count,mmap_min_addr,overcommit_memory} r,
   /proc/sys/fs/{file-max,nr_open,pipe-max-size} r,
   /proc/sys/crypto/fips_enabled r,
+  /proc/sys/net/core/somaxconn r,
   owner /proc/[0-9]*/{,task/[0-9]*/} r,
   owner /proc/[0-9]*/{,task/[0-9]*/}{cgroup,cmdline,comm,limits,mountinfo,mounts,oom_score,oom_score_adj,smaps_rollup,stat,statm,status} r,
   owner /proc/[0-9]*/{,task/[0-9]*/}{auxv,environ,maps,smaps,io,sched,schedstat,wchan} r,

@@ -37,6 +37,7 @@ type Profiles interface {
 	Unload(ctx context.Context, name string, rev snap.Revision) error
 	PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision) (apparmor.Cost, error)
 	Restore(ctx context.Context) error
+	Mark() error
 	Clean(installed func(name string, rev snap.Revision) bool) error
 }
 
@@ -180,7 +181,7 @@ func (m *Manager) update(ctx context.Context, name string, e *snapstate.Revision
 // installed revisions are loaded, others go unless a process carries them. It
 // is called before changes go on.
 func (m *Manager) Start(ctx context.Context) error {
-	errs := []error{m.Profiles.Restore(ctx)}
+	errs := []error{m.Profiles.Mark(), m.Profiles.Restore(ctx)}
 	var recs []*snapstate.Record
 	err := m.State.View(func(tx *state.Tx) (err error) {
 		recs, err = snapstate.All(tx)
