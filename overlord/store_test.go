@@ -3,6 +3,7 @@
 package overlord_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -177,7 +178,7 @@ func TestStoreFails(t *testing.T) {
 func TestRetained(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, newLibrary(t))
-	m.done(m.o.Configure(t.Context(), "system", map[string]any{"refresh.retain": float64(3)}))
+	m.done(m.o.Configure(t.Context(), "system", map[string]any{"refresh.retain": json.Number("3")}))
 	for rev := snap.Revision(1); rev <= 4; rev++ {
 		m.done(fetch(rev)(m))
 	}

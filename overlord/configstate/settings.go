@@ -7,6 +7,7 @@
 package configstate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -273,8 +274,8 @@ func (p *Patch) add(key string, v any) error {
 		return unsupported("set", key)
 	}
 	word, ok := v.(string)
-	if n, number := v.(float64); number && key == retain && n == float64(int(n)) {
-		word, ok = strconv.Itoa(int(n)), true
+	if n, number := v.(json.Number); number && key == retain {
+		word, ok = n.String(), true
 	}
 	if !ok {
 		return fmt.Errorf("cannot set %q to %v: want %s", key, v, wanted(key))

@@ -18,7 +18,9 @@ import (
 func values(t *testing.T, text string) map[string]any {
 	t.Helper()
 	var v map[string]any
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
 		t.Fatal(err)
 	}
 	return v
