@@ -215,3 +215,18 @@ func (r *Repository) StateOf(ref ConnRef) ConnState {
 	}
 	return ConnState{Interface: p.Interface, PlugStatic: p.Attrs, SlotStatic: s.Attrs}
 }
+
+// MountsOf returns what a connection, made or not, shows to the plug's snap.
+func (r *Repository) MountsOf(ref ConnRef) ([]Mount, *snap.Info, error) {
+	p, s := r.plug(ref.Plug), r.slot(ref.Slot)
+	if p == nil || s == nil {
+		return nil, nil, nil
+	}
+	spec := &Spec{}
+	if give := r.ifaces[p.Interface].ForPlug; give != nil {
+		if err := give(spec, &Connection{Ref: ref, Plug: p, Slot: s}); err != nil {
+			return nil, nil, err
+		}
+	}
+	return spec.Mounts, p.Snap, nil
+}

@@ -78,8 +78,8 @@ func TestNamedTwice(t *testing.T) {
 	m.done(m.install("v1"))
 	id := m.done(m.o.Remove(t.Context(), []string{"demo", "demo"}, recipes.RemoveOptions{Purge: true}))
 	m.view(func(tx *state.Tx) {
-		if n := len(tx.Change(id).Tasks()); n != 3 {
-			t.Errorf("%d tasks, want plan, switch and discard", n)
+		if n := len(tx.Change(id).Tasks()); n != 4 {
+			t.Errorf("%d tasks, want plan, switch, disconnect and discard", n)
 		}
 	})
 	m.sound()

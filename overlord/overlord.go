@@ -15,11 +15,13 @@ import (
 
 	"endured/dirs"
 	"endured/interfaces/apparmor"
+	"endured/interfaces/builtin"
 	"endured/osutil"
 	"endured/overlord/configstate"
 	"endured/overlord/confinement"
 	"endured/overlord/cutover"
 	"endured/overlord/hookstate"
+	"endured/overlord/ifacestate"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
@@ -93,8 +95,12 @@ func New(c Config) (*Overlord, error) {
 		CgroupRoot: c.CgroupRoot, BootID: c.BootID, Store: c.Store,
 		Retain: func() int { return configstate.Retain(st, DefaultRetain) },
 	}, run)
-	confine := confinement.New(confinement.Config{State: st, Snaps: snaps, Profiles: profiles, Log: c.Log}, run)
+	plugs := ifacestate.New(ifacestate.Config{
+		State: st, Snaps: snaps, Systemd: c.Systemd, Interfaces: builtin.All(), Log: c.Log,
+	}, run)
+	confine := confinement.New(confinement.Config{State: st, Snaps: snaps, Profiles: profiles, Specs: plugs, Log: c.Log}, run)
 	wrap.Confiner = confine
+	plugs.Confine(confine, wrap)
 	hooks := hookstate.New(hookstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
 	}, run)
@@ -107,7 +113,7 @@ func New(c Config) (*Overlord, error) {
 	}, run)
 	configstate.New(configstate.Config{Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Wrap: wrap}, run)
 	rec := recipes.New(recipes.Config{
-		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Log: c.Log,
+		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Plugs: plugs, Log: c.Log,
 	})
 	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks, confine: confine}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"endured/dirs"
 	"endured/overlord/hookstate"
+	"endured/overlord/ifacestate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
@@ -24,6 +25,7 @@ type Config struct {
 	Runner    *state.Runner
 	Installed *snapstate.Manager
 	Store     store.Store
+	Plugs     *ifacestate.Manager
 	Running   *servicestate.Manager
 	Log       *slog.Logger
 }
@@ -127,6 +129,7 @@ func (r *recipe) bring(mount bool, hooks []lifecycle.HookStep) *recipe {
 	if mount {
 		r.add("mount-snap", "Mount snap %q (%s)", s.Snap, s.To)
 	}
+	r.add("auto-connect", "Connect plugs and slots of snap %q", s.Snap)
 	r.add("setup-profiles", "Set up security profiles of snap %q (%s)", s.Snap, s.To)
 	r.hooks(hooks, lifecycle.Before)
 	if s.From.Unset() {
@@ -136,6 +139,7 @@ func (r *recipe) bring(mount bool, hooks []lifecycle.HookStep) *recipe {
 	}
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	r.add("update-peers", "Update snaps connected to snap %q", s.Snap)
 	r.hooks(hooks, lifecycle.After)
 	r.add("discard-revisions", "Discard old revisions of snap %q", s.Snap)
 	return r
@@ -146,6 +150,7 @@ func forRevert(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r.add("setup-profiles", "Set up security profiles of snap %q (%s)", s.Snap, s.To)
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) available to the system", s.Snap, s.To)
+	r.add("update-peers", "Update snaps connected to snap %q", s.Snap)
 	r.hooks(hooks, lifecycle.After)
 	return r
 }
@@ -157,6 +162,9 @@ func forDisable(s *snapstate.Setup, hooks []lifecycle.HookStep) *recipe {
 	r.hooks(hooks, lifecycle.Before)
 	r.add("plan-services", "Plan what happens to services of snap %q", s.Snap)
 	r.add("switch-snap", "Make snap %q (%s) unavailable to the system", s.Snap, s.From)
+	if s.Event == lifecycle.Disable {
+		r.add("update-peers", "Update snaps connected to snap %q", s.Snap)
+	}
 	return r
 }
 
@@ -166,6 +174,7 @@ func forRemove(s *snapstate.Setup, active, purge bool, hooks []lifecycle.HookSte
 		r = forDisable(s, hooks)
 	}
 	r.active = active
+	r.add("auto-disconnect", "Disconnect interfaces of snap %q", s.Snap)
 	if !purge {
 		r.add("save-snapshot", "Save data of snap %q in automatic snapshot", s.Snap)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"endured/interfaces"
 	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
@@ -389,6 +390,9 @@ func (m *Manager) judgeInfo(info *snap.Info, flags snapstate.Flags) error {
 		return err
 	}
 	if err := wrappers.CheckBusNames(info, wrappers.Options{Dirs: m.Dirs}); err != nil {
+		return err
+	}
+	if err := interfaces.Check(m.Plugs.Interfaces, info); err != nil {
 		return err
 	}
 	switch {

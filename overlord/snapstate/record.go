@@ -54,6 +54,8 @@ type Revision struct {
 	Flags     Flags         `json:"flags"`
 	// Channel is the one that it came from.
 	Channel string `json:"channel,omitempty"`
+	// Publisher is the id of who published it, "" if that is not known.
+	Publisher string `json:"publisher,omitempty"`
 	// Config are the snap's options as they were when another revision became
 	// current; a revert brings them back. Empty if that never happened.
 	Config json.RawMessage `json:"config,omitempty"`

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
 	{"overlord/cutover", "overlord/configstate", "overlord/confinement"},
-	{"overlord/servicestate", "overlord/hookstate"},
+	{"overlord/ifacestate", "overlord/servicestate", "overlord/hookstate"},
 	{"overlord/recipes"},
 	{"overlord"},
 	{"client"},
