@@ -27,7 +27,9 @@ const (
 	KindRevisionNotFound = "snap-revision-not-available"
 	KindAppNotFound      = "app-not-found"
 	// KindNoOption says that an option is not set; the value is {"SnapName", "Key"}.
-	KindNoOption          = "option-not-found"
+	KindNoOption = "option-not-found"
+	// KindUnchanged says that there is nothing to disconnect.
+	KindUnchanged         = "interfaces-unchanged"
 	KindInsufficientSpace = "insufficient-disk-space"
 	// KindUnsuccessful says that snapctl exits with another status than 0; the
 	// value is a SnapctlResult.

@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 
+	"endured/interfaces"
 	"endured/overlord/hookstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
@@ -47,6 +48,11 @@ type Backend interface {
 	Configuration(name string, keys []string) (map[string]any, error)
 	// Configure sets options by dotted key; nil unsets.
 	Configure(ctx context.Context, name string, values map[string]any) (changeID string, err error)
+	// Repository tells what is connected.
+	Repository() (*interfaces.Repository, error)
+	// Connect and Disconnect take ends of which parts may be left out.
+	Connect(ctx context.Context, plug, slot interfaces.End) (changeID string, err error)
+	Disconnect(ctx context.Context, plug, slot interfaces.End, forget bool) (changeID string, err error)
 	// Snaps lists installed revisions by name, then sequence: those of names, or
 	// of all snaps; the current ones, or all.
 	Snaps(ctx context.Context, names []string, all bool) ([]recipes.SnapView, error)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"endured/client"
+	"endured/interfaces"
 	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
@@ -44,8 +45,14 @@ func classify(err error) (status int, e *client.Error) {
 		cannotUse    *snap.UnsupportedError
 		needsFlag    *recipes.NeedsFlagError
 		noOption     *configstate.NoOptionError
+		unchanged    *interfaces.UnchangedError
+		noSnap       *interfaces.NoSnapError
 	)
 	switch {
+	case errors.As(err, &unchanged):
+		return http.StatusBadRequest, &client.Error{Kind: client.KindUnchanged}
+	case errors.As(err, &noSnap):
+		return http.StatusBadRequest, &client.Error{Kind: client.KindNotInstalled, Value: noSnap.Snap}
 	case errors.As(err, &notInstalled):
 		return http.StatusBadRequest, &client.Error{Kind: client.KindNotInstalled, Value: notInstalled.Snap}
 	case errors.As(err, &conflict):

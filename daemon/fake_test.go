@@ -21,6 +21,8 @@ import (
 	"endured/client"
 	"endured/daemon"
 	"endured/dirs"
+	"endured/interfaces"
+	"endured/interfaces/builtin"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
@@ -42,6 +44,7 @@ type fake struct {
 	snaps    []recipes.SnapView
 	services []servicestate.View
 	conf     map[string]any
+	conns    map[string]interfaces.ConnState
 	updates  []recipes.Update
 	details  *store.Details
 }
@@ -175,6 +178,22 @@ func (f *fake) PlanRemove(_ context.Context, names []string, o recipes.RemoveOpt
 
 func (f *fake) Configuration(name string, keys []string) (map[string]any, error) {
 	return f.conf, f.note("get %s %v", name, keys)
+}
+
+func (f *fake) Repository() (*interfaces.Repository, error) {
+	var snaps []interfaces.Installed
+	for _, v := range f.snaps {
+		snaps = append(snaps, interfaces.Installed{Info: v.Info})
+	}
+	return interfaces.New(builtin.All(), snaps, f.conns)
+}
+
+func (f *fake) Connect(_ context.Context, plug, slot interfaces.End) (string, error) {
+	return f.begin("connect-snap", "connect %s %s", plug, slot)
+}
+
+func (f *fake) Disconnect(_ context.Context, plug, slot interfaces.End, forget bool) (string, error) {
+	return f.begin("disconnect-snap", "disconnect %s %s %t", plug, slot, forget)
 }
 
 func (f *fake) Configure(_ context.Context, name string, values map[string]any) (string, error) {

@@ -11,11 +11,12 @@ import (
 
 // The groups of "snap help".
 const (
-	groupBasics   = "basics"
-	groupServices = "services"
-	groupHistory  = "history"
-	groupMake     = "make"
-	groupOther    = "other"
+	groupBasics     = "basics"
+	groupServices   = "services"
+	groupInterfaces = "interfaces"
+	groupHistory    = "history"
+	groupMake       = "make"
+	groupOther      = "other"
 )
 
 // commands lists every command in the order of help.
@@ -30,6 +31,7 @@ func commands(a *app) []*cobra.Command {
 	all = append(all, in(groupBasics, newFindCommand(a), newInfoCommand(a), newInstallCommand(a), newListCommand(a), newRefreshCommand(a),
 		newSwitchCommand(a), newRevertCommand(a), newRemoveCommand(a), newEnableCommand(a), newDisableCommand(a), newRunCommand(a))...)
 	all = append(all, in(groupServices, newServicesCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a), newLogsCommand(a))...)
+	all = append(all, in(groupInterfaces, newConnectionsCommand(a), newConnectCommand(a), newDisconnectCommand(a), newInterfaceCommand(a))...)
 	all = append(all, in(groupHistory, newChangesCommand(a), newTasksCommand(a), newWatchCommand(a),
 		newAbortCommand(a), newWarningsCommand(a), newOkayCommand(a))...)
 	all = append(all, in(groupMake, newPackCommand(a), newExplainCommand(a), newLintCommand(a))...)
@@ -59,6 +61,7 @@ for the snap to declare; add --dry-run to see it before it happens.`,
 	root.AddGroup(
 		&cobra.Group{ID: groupBasics, Title: "Snaps:"},
 		&cobra.Group{ID: groupServices, Title: "Services:"},
+		&cobra.Group{ID: groupInterfaces, Title: "Connections:"},
 		&cobra.Group{ID: groupHistory, Title: "What happened:"},
 		&cobra.Group{ID: groupMake, Title: "Making snaps:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
