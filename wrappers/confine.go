@@ -46,7 +46,8 @@ type Confinement struct {
 	Directives []systemd.Option
 }
 
-// Bind is a directory shown at another place.
+// Bind is a directory shown at another place. A source that is not there at the
+// start is left out: another snap may have yet to make it.
 type Bind struct {
 	Source, Target string // clean absolute paths
 	ReadOnly       bool
@@ -127,7 +128,7 @@ func bindOptions(binds []Bind) ([]systemd.Option, error) {
 		if b.ReadOnly {
 			name = "BindReadOnlyPaths"
 		}
-		opts = append(opts, opt(name, b.Source+":"+b.Target))
+		opts = append(opts, opt(name, "-"+b.Source+":"+b.Target))
 	}
 	return opts, nil
 }
