@@ -16,7 +16,7 @@ import (
 type Journal struct{}
 
 // journalLimit is how long a look into the journal may take.
-const journalLimit = 5 * time.Second
+const journalLimit = 30 * time.Second
 
 // Output returns the last lines, at most n, that processes of a unit wrote to
 // their standard output and error under an invocation.

@@ -8,6 +8,7 @@ package hookstate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"endured/dirs"
+	"endured/overlord/configstate"
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
@@ -127,8 +129,8 @@ type spec struct {
 	Hook     string        `json:"hook"`
 	Revision snap.Revision `json:"revision"`
 	Ignored  bool          `json:"ignored,omitempty"`
-	// Values are options to set, which the hook sees and may refuse.
-	Values map[string]any `json:"values,omitempty"`
+	// Values are options to set, which the hook sees and may refuse: an object.
+	Values json.RawMessage `json:"values,omitempty"`
 }
 
 const specKey = "hook"
@@ -140,7 +142,13 @@ func Task(tx *state.Tx, s *snapstate.Setup, h lifecycle.HookStep, values map[str
 	if err != nil {
 		return nil, err
 	}
-	return t, t.Set(specKey, spec{Hook: h.Hook, Revision: h.Revision, Ignored: h.Ignored, Values: values})
+	sp := spec{Hook: h.Hook, Revision: h.Revision, Ignored: h.Ignored}
+	if len(values) > 0 {
+		if sp.Values, err = json.Marshal(values); err != nil {
+			return nil, fmt.Errorf("cannot store options: %w", err)
+		}
+	}
+	return t, t.Set(specKey, sp)
 }
 
 // doRunHook runs a hook that is a task of its own.
@@ -157,7 +165,11 @@ func (m *Manager) doRunHook(ctx context.Context, t *state.Task) (state.Commit, e
 	if err != nil {
 		return nil, err
 	}
-	if err := m.begin(setup.Snap, t.ID(), sp.Values); err != nil {
+	values, err := configstate.ReadOptions(sp.Values)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.begin(setup.Snap, t.ID(), values); err != nil {
 		return nil, err
 	}
 	err = m.run(ctx, t, job{hook: hook, event: setup.Event, from: setup.From, to: setup.To, timeout: m.Timeout})
@@ -247,21 +259,32 @@ func (m *Manager) Allowance(p *lifecycle.Plan) time.Duration {
 // margin is what a switch keeps for what comes after its hooks.
 const margin = 2 * time.Second
 
-// Inside runs the hooks that belong into a switch.
+// Inside runs the hooks that belong into a switch. What those that succeed say
+// is read when the gate is open again.
 func (m *Manager) Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info) error {
+	var outputs []func()
 	for _, h := range lifecycle.HooksAt(p.Hooks, lifecycle.Inside) {
 		hook := target.Hooks[h.Hook]
 		if hook == nil {
 			return fmt.Errorf("cannot find the hook %q in revision %s of snap %q", h.Hook, target.Revision, target.Name)
 		}
-		timeout := m.Timeout
+		j := job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: m.Timeout}
 		if end, ok := ctx.Deadline(); ok {
-			timeout = max(time.Second, min(timeout, time.Until(end)-grace-margin).Truncate(time.Millisecond))
+			j.timeout = max(time.Second, min(m.Timeout, time.Until(end)-grace-margin).Truncate(time.Millisecond))
 		}
-		if err := m.run(ctx, t, job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: timeout, hurry: true}); err != nil {
+		j.later = func(st systemd.UnitStatus) {
+			ctx := context.WithoutCancel(ctx)
+			outputs = append(outputs, func() { m.output(ctx, t, &j, st) })
+		}
+		if err := m.run(ctx, t, j); err != nil {
 			return err
 		}
 	}
+	m.tidying.Go(func() {
+		for _, show := range outputs {
+			show()
+		}
+	})
 	return m.ended(target.Name, t.ID())
 }
 

@@ -41,7 +41,9 @@ type job struct {
 	event    lifecycle.Event
 	from, to snap.Revision
 	timeout  time.Duration
-	hurry    bool // somebody waits: what a hook that succeeded said can be read later
+	// later, if set, is told how a hook succeeded whose output is to be read when
+	// nobody waits.
+	later func(systemd.UnitStatus)
 }
 
 func (j *job) failed(format string, args ...any) error {
@@ -71,9 +73,8 @@ func (m *Manager) run(ctx context.Context, t *state.Task, j job) error {
 		serr := m.stop(context.WithoutCancel(ctx), unit)
 		return errors.Join(j.failed("it was ended before it was done: %w", context.Cause(ctx)), serr)
 	}
-	if j.hurry && st.ActiveState == "active" {
-		ctx := context.WithoutCancel(ctx)
-		m.tidying.Go(func() { m.output(ctx, t, &j, st) })
+	if j.later != nil && st.ActiveState == "active" {
+		j.later(st)
 		return nil
 	}
 	return j.verdict(st, m.output(ctx, t, &j, st))
