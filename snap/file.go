@@ -118,6 +118,8 @@ func (f *File) readMeta() error {
 	mode, err := stat(f, yamlPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("it holds no %s", yamlPath)
+	} else if errors.Is(err, errOutside) {
+		return fmt.Errorf("its %s %w", yamlPath, err)
 	} else if err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no snap.yaml":  {map[string]string{"meta/x": ""}, "cannot read snap file: it holds no meta/snap.yaml"},
 		"linked yaml":   {map[string]string{"meta/snap.yaml@": "../x", "x": plainYAML}, "cannot read snap file: its meta/snap.yaml is not a regular file"},
 		"linked meta":   {map[string]string{"meta@": "m", "m/snap.yaml": plainYAML}, "cannot read snap file: its meta is not a directory"},
-		"link outside":  {map[string]string{"meta/snap.yaml@": "/etc/passwd"}, "cannot read snap file: leads out of the snap"},
+		"link outside":  {map[string]string{"meta/snap.yaml@": "/etc/passwd"}, "cannot read snap file: its meta/snap.yaml leads out of the snap"},
 		"directory":     {map[string]string{"meta/snap.yaml/x": ""}, "cannot read snap file: its meta/snap.yaml is not a regular file"},
 		"huge yaml":     {map[string]string{"meta/snap.yaml": strings.Repeat("#", maxYAML+1)}, "cannot read snap file: its meta/snap.yaml has 1048577 bytes; at most 1048576 are allowed"},
 		"invalid yaml":  {map[string]string{"meta/snap.yaml": "name: x"}, "cannot read snap.yaml:\n- name: "},
