@@ -65,6 +65,12 @@ SNAPD ?= bin/snapd
 install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd is
 	@DESTDIR='$(DESTDIR)' tests/lib/may-install
 	install -D -m 755 bin/snap $(DESTDIR)$(PREFIX)/bin/snap
+	@rm -rf build/man && bin/snap debug man build/man && gzip -9n build/man/*.1
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 build/man/*.gz $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/snap completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/snap
+	bin/snap completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_snap
+	bin/snap completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snap.fish
 	install -D -m 755 bin/snapctl $(DESTDIR)$(PREFIX)/bin/snapctl
 	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
 	install -D -m 755 bin/snapd-apparmor $(DESTDIR)$(PREFIX)/lib/snapd/snapd-apparmor
@@ -81,6 +87,9 @@ uninstall: ## take away what install brought; refused while snaps are installed
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.apparmor.service
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snap.1.gz $(DESTDIR)$(PREFIX)/share/man/man1/snap-*.1.gz \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/snap $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_snap \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snap.fish
 	-rmdir $(DESTDIR)$(PREFIX)/lib/snapd
 
 clean: ## what was built

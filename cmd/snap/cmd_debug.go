@@ -28,7 +28,7 @@ func newDebugCommand(a *app) *cobra.Command {
 			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
 		},
 	}
-	c.AddCommand(newStoreIndexCommand(a), newTimingsCommand(a))
+	c.AddCommand(newManCommand(a, func() *cobra.Command { return newRootCommand(a) }), newStoreIndexCommand(a), newTimingsCommand(a))
 	return c
 }
 

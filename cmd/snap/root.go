@@ -69,6 +69,8 @@ for the snap to declare; add --dry-run to see it before it happens.`,
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	root.AddCommand(commands(a)...)
+	a.completions(root)
+	a.setHelp(root)
 	return root
 }
 
