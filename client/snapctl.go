@@ -10,7 +10,7 @@ import (
 )
 
 // SnapSocket is where the daemon listens for programs of snaps.
-const SnapSocket = "/run/snapd-snap.socket"
+const SnapSocket = "/run/snapd/snapd-snap.socket"
 
 // SnapctlRequest is a call of snapctl. The context that snapd's snapctl sends
 // besides is not looked at.

@@ -61,6 +61,9 @@ type Backend interface {
 	// Track puts a process, which is the caller itself, into a scope of its own
 	// and returns the revision to run.
 	Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error)
+	// Confined returns the snap whose program a process is, if that is confined
+	// strictly, else "".
+	Confined(pid int) (snapName string, err error)
 	// Identify finds out which snap a process belongs to.
 	Identify(pid int) (*hookstate.Caller, error)
 	// Snapctl carries out a call of snapctl.

@@ -147,6 +147,9 @@ func (d *Daemon) serve(w http.ResponseWriter, r *http.Request, row map[string]ro
 		resp = denied(http.StatusForbidden)
 	default:
 		if resp = rt.access.check(peer); resp == nil {
+			resp = c.refuseConfined()
+		}
+		if resp == nil {
 			resp = rt.handler(c)
 		}
 	}

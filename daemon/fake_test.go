@@ -39,6 +39,7 @@ type fake struct {
 	mu       sync.Mutex
 	calls    []string
 	err      error // what every method fails with
+	confined string
 	uploads  []uploaded
 	plan     *lifecycle.Plan
 	snaps    []recipes.SnapView

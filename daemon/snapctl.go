@@ -42,3 +42,20 @@ func postSnapctl(c *call) *response {
 	}
 	return sync200(client.SnapctlResult{Stdout: a.Stdout, Stderr: a.Stderr})
 }
+
+// refuseConfined keeps programs of strictly confined snaps from the socket
+// that is not for them. Their profile says the same, where the kernel asks it
+// about connections.
+func (c *call) refuseConfined() *response {
+	if c.peer.FromSnaps || c.peer.PID <= 0 {
+		return nil
+	}
+	name, err := c.d.backend.Confined(c.peer.PID)
+	if err != nil {
+		return failed(http.StatusForbidden, "", err.Error())
+	}
+	if name != "" {
+		return failed(http.StatusForbidden, "", fmt.Sprintf("programs of snap %q are confined and cannot use snapd's socket; snapctl is for them", name))
+	}
+	return nil
+}

@@ -23,6 +23,12 @@ func (f *fake) Identify(pid int) (*hookstate.Caller, error) {
 	return &hookstate.Caller{Snap: "probe", App: "svc"}, nil
 }
 
+func (f *fake) Confined(pid int) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.confined, nil
+}
+
 func (f *fake) Snapctl(_ context.Context, who *hookstate.Caller, args []string) (*hookstate.Answer, error) {
 	if err := f.note("snapctl %s.%s as %d: %s", who.Snap, who.App, who.UID, strings.Join(args, " ")); err != nil {
 		return nil, err
@@ -98,5 +104,27 @@ func TestSnapctlOnlyTheCaller(t *testing.T) {
 	_, err := f.newClient().Snapctl(ctx, []string{"get", "a"})
 	if e := refusal(t, err); e.StatusCode != 403 || !strings.Contains(e.Message, "runs in no service, app or hook of a snap") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestConfinedPeers has no program of a confined snap use the main socket, not
+// even to look.
+func TestConfinedPeers(t *testing.T) {
+	t.Parallel()
+	f, ctx := newFixture(t), t.Context()
+	f.mu.Lock()
+	f.confined = "probe"
+	f.mu.Unlock()
+	c := f.newClient()
+	_, err := c.Remove(ctx, []string{"probe"}, client.RemoveOptions{})
+	_, err2 := c.Track(ctx, "probe", "cli")
+	_, err3 := c.Snaps(ctx, nil, false)
+	for _, err := range []error{err, err2, err3} {
+		if err == nil || !strings.Contains(err.Error(), `programs of snap "probe" are confined`) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if calls := f.called(); len(calls) > 0 {
+		t.Errorf("called %v", calls)
 	}
 }

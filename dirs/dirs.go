@@ -121,7 +121,7 @@ func (d Dirs) Sockets() string { return d.join("run/snapd/sockets") }
 func (d Dirs) Socket() string { return d.join("run/snapd.socket") }
 
 // SnapSocket is the socket that programs of snaps use, through snapctl.
-func (d Dirs) SnapSocket() string { return d.join("run/snapd-snap.socket") }
+func (d Dirs) SnapSocket() string { return d.join("run/snapd/snapd-snap.socket") }
 
 // PrivateTmp is the directory that a snap's services see as /tmp.
 func (d Dirs) PrivateTmp(name string) string {
@@ -136,6 +136,3 @@ func (d Dirs) ProfileSets() string { return d.join("var/lib/snapd/apparmor/sets"
 
 // ProfileCache holds compiled profiles. It may be removed at any time.
 func (d Dirs) ProfileCache() string { return d.join("var/cache/apparmor/snapd") }
-
-// SnapctlSocket is the socket that snapctl talks to.
-func (d Dirs) SnapctlSocket() string { return d.join("run/snapd-snap.socket") }

@@ -4,8 +4,10 @@ package overlord
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"endured/interfaces/apparmor"
 	"endured/overlord/hookstate"
 	"endured/overlord/recipes"
 	"endured/overlord/snapstate"
@@ -14,6 +16,32 @@ import (
 
 // Identify finds out which snap a process belongs to, see hookstate.
 func (o *Overlord) Identify(pid int) (*hookstate.Caller, error) { return o.hooks.Identify(pid) }
+
+// Confined returns the snap whose program a process is, if that is confined
+// strictly, else "". What counts is the unit that it is in and the AppArmor
+// label that it carries: whichever tells of a snap.
+func (o *Overlord) Confined(pid int) (string, error) {
+	who, err := o.hooks.Identify(pid)
+	var stranger *hookstate.StrangerError
+	switch {
+	case errors.As(err, &stranger):
+		who = &hookstate.Caller{}
+	case err != nil:
+		return "", err
+	}
+	label := hookstate.LabelOf(pid)
+	if name, _, _, ok := apparmor.ParseLabel(label); ok {
+		who.Snap = name
+	}
+	if who.Snap == "" {
+		return "", nil
+	}
+	confined, err := o.confine.Confined(who.Snap, label)
+	if err != nil || !confined {
+		return "", err
+	}
+	return who.Snap, nil
+}
 
 // Snapctl carries out what a program of a snap asks for.
 func (o *Overlord) Snapctl(ctx context.Context, who *hookstate.Caller, args []string) (*hookstate.Answer, error) {

@@ -40,6 +40,9 @@ type Confinement struct {
 	// Delegate is for managers of containers: a cgroup of their own and
 	// namespaces as they like.
 	Delegate bool
+	// Run lists what it sees of /run under Strict, besides what every service
+	// does: files and directories that need not be there. "/run" is all of it.
+	Run []string
 	// Binds are mounted for it alone.
 	Binds []Bind
 	// Directives are further ones of the [Service] section.
@@ -111,6 +114,26 @@ func strictOptions(c Confinement) []systemd.Option {
 	}
 	if c.NoNewPrivileges {
 		opts = append(opts, opt("NoNewPrivileges", "yes"))
+	}
+	return append(opts, runOptions(c.Run)...)
+}
+
+// runOptions gives a service a /run of its own. There the sockets are by which
+// a process of root could have PID 1 or another daemon do anything for it, and
+// most kernels' AppArmor does not govern connecting to a socket. What is shown
+// are directories, so that a socket that is made anew is seen, too.
+func runOptions(more []string) []systemd.Option {
+	if slices.Contains(more, "/run") {
+		return nil
+	}
+	opts := []systemd.Option{
+		opt("TemporaryFileSystem", "/run:mode=0755,size=16M"),
+		opt("BindReadOnlyPaths", "-/run/systemd/notify -/run/systemd/journal -"+system().Run()),
+	}
+	if len(more) > 0 {
+		shown := slices.Clone(more)
+		slices.Sort(shown)
+		opts = append(opts, opt("BindPaths", "-"+strings.Join(slices.Compact(shown), " -")))
 	}
 	return opts
 }

@@ -30,8 +30,9 @@ func (c confiner) Confinement(info *snap.Info, appOrHook string) (wrappers.Confi
 		out.Syscalls = []string{"@keyring", "bpf"}
 		out.Binds = []wrappers.Bind{{Source: "/var/snap/other/common/a", Target: "/snap/guarded/7/a", ReadOnly: true}, {Source: "/b", Target: "/c"}}
 		out.Directives = []systemd.Option{{Name: "LimitNOFILE", Value: "1000"}}
+		out.Run = []string{"/run/utmp", "/run/dbus", "/run/utmp"}
 	case "manager":
-		out.Delegate = true
+		out.Delegate, out.Run = true, []string{"/run"}
 		out.Syscalls = []string{"@mount"}
 	}
 	return out, c.err

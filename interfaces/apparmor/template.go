@@ -80,7 +80,7 @@ const baseRules = `  # systemd, snapd and an operator may signal it, and it may 
   /run/systemd/notify w,
   /dev/log w,
   /run/systemd/journal/{dev-log,socket,stdout} rw,
-  /run/snapd-snap.socket rw,
+  /run/snapd/{,snapd-snap.socket} rw,
   /run/snapd/sockets/snap.{SNAP}.* rw,
   deny /{,var/}run/snapd.socket rw,
 

@@ -100,6 +100,10 @@ func (m *Manager) Confinement(info *snap.Info, appOrHook string) (wrappers.Confi
 		Strict: mode == apparmor.Enforce, NoNewPrivileges: !m.Profiles.Enforced(),
 		Capabilities: append(apparmor.DefaultCapabilities(), spec.Capabilities...),
 		Syscalls:     spec.Seccomp, Delegate: spec.Delegate, Directives: spec.Unit,
+		Run: runPaths(spec.AppArmor),
+	}
+	if a := info.Apps[appOrHook]; a != nil && len(a.BusNames) > 0 {
+		out.Run = append(out.Run, "/run/dbus")
 	}
 	if m.Profiles.Labels() {
 		out.Profile = apparmor.Label(info.Name, appOrHook, info.Revision)
@@ -206,4 +210,23 @@ func (m *Manager) Start(ctx context.Context) error {
 		return fmt.Errorf("cannot put AppArmor profiles in order: %w", err)
 	}
 	return nil
+}
+
+// Confined tells whether a process of a snap is confined strictly. In doubt it is.
+// label is what the process carries, "" for nothing that is known.
+func (m *Manager) Confined(name, label string) (bool, error) {
+	labelled, _, rev, ok := apparmor.ParseLabel(label)
+	if !ok {
+		rec, err := m.Snaps.Lookup(name)
+		var none *snapstate.NotInstalledError
+		if errors.As(err, &none) {
+			return true, nil // of a snap that is being installed, or went
+		}
+		if err != nil {
+			return true, err
+		}
+		labelled, rev = name, rec.Current
+	}
+	set, err := m.Profiles.Set(labelled, rev)
+	return err != nil || set == nil || set.Mode == apparmor.Enforce, err
 }

@@ -46,7 +46,7 @@ func (m *Manager) Identify(pid int) (*Caller, error) {
 	if c == nil {
 		return nil, &StrangerError{PID: pid}
 	}
-	if label := labelOf(pid); strings.HasPrefix(label, "snap.") && !strings.HasPrefix(label, "snap."+c.Snap+".") {
+	if label := LabelOf(pid); strings.HasPrefix(label, "snap.") && !strings.HasPrefix(label, "snap."+c.Snap+".") {
 		return nil, fmt.Errorf("cannot use snapctl: process %d is in a unit of snap %q and confined as %q", pid, c.Snap, label)
 	}
 	return c, nil
@@ -93,8 +93,8 @@ func callerOf(unit string) *Caller {
 	return nil
 }
 
-// labelOf is a process's AppArmor label without its mode, "" if there is none.
-func labelOf(pid int) string {
+// LabelOf is a process's AppArmor label without its mode, "" if there is none.
+func LabelOf(pid int) string {
 	for _, file := range []string{"apparmor/current", "current"} {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/attr/%s", pid, file))
 		if errors.Is(err, os.ErrNotExist) {
