@@ -65,6 +65,7 @@ type Overlord struct {
 	services *servicestate.Manager
 	cutover  *cutover.Manager
 	hooks    *hookstate.Manager
+	reaper   *recipes.Reaper
 	confine  *confinement.Manager
 }
 
@@ -115,7 +116,7 @@ func New(c Config) (*Overlord, error) {
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Plugs: plugs, Log: c.Log,
 	})
-	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks, confine: confine}, nil
+	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks, confine: confine, reaper: recipes.NewReaper(rec)}, nil
 }
 
 // machine is what tells this machine from others, "" if nothing does.
@@ -153,6 +154,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 		o.config.Log.Warn("cannot clean up old uploads", "err", err)
 	}
 	o.hooks.Start(ctx)
+	o.reaper.Start(ctx)
 	o.runner.Start(ctx)
 	return nil
 }
@@ -160,6 +162,7 @@ func (o *Overlord) Start(ctx context.Context) error {
 // Stop ends what runs without losing it: the next Start goes on.
 func (o *Overlord) Stop() error {
 	o.runner.Stop()
+	o.reaper.Stop()
 	o.hooks.Stop()
 	o.cutover.Stop()
 	return o.state.Close()

@@ -41,7 +41,7 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 			left = append(left, fmt.Errorf("cannot remove old data: %w", err))
 		}
 	}
-	var gone []snap.Revision
+	var gone, stay []snap.Revision
 	for _, rev := range m.superfluous(rec, s) {
 		dropped, err := m.drop(ctx, t, rec, rev, !s.Only.Unset())
 		switch {
@@ -52,6 +52,8 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 		}
 		if dropped {
 			gone = append(gone, rev)
+		} else {
+			stay = append(stay, rev)
 		}
 	}
 	return func(tx *state.Tx) error {
@@ -64,6 +66,9 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 		}
 		rec.Sequence = slices.DeleteFunc(rec.Sequence, func(e Revision) bool { return slices.Contains(gone, e.Revision) })
 		m.forget(rec.Name, func(r snap.Revision) bool { return !slices.Contains(gone, r) })
+		if err := setLeaving(tx, rec, stay, gone); err != nil {
+			return err
+		}
 		return Put(tx, rec)
 	}, nil
 }

@@ -201,7 +201,12 @@ func Get(tx *state.Tx, name string) (*Record, error) {
 func Put(tx *state.Tx, r *Record) error { return tx.Set(recordKey+r.Name, r) }
 
 // Remove drops the record.
-func Remove(tx *state.Tx, name string) error { return tx.Delete(recordKey + name) }
+func Remove(tx *state.Tx, name string) error {
+	if err := tx.Delete(leavingKey + name); err != nil {
+		return err
+	}
+	return tx.Delete(recordKey + name)
+}
 
 // All returns every record, by name.
 func All(tx *state.Tx) ([]*Record, error) {
