@@ -113,6 +113,10 @@ func New(c Config, run *state.Runner) *Manager {
 // before the switch begins; do, undo and a restarted daemon follow it.
 type Intent struct {
 	Plan *lifecycle.Plan `json:"plan"`
+	// Override and StopTimeoutMax are the operator's words that the plan took
+	// into account; what is decided later does too.
+	Override       lifecycle.Override `json:"override,omitempty"`
+	StopTimeoutMax time.Duration      `json:"stop-timeout-max,omitempty"`
 	// BootID of the boot in which the plan was made.
 	BootID string `json:"boot-id"`
 	// Disabled are the services that were disabled.

@@ -70,6 +70,7 @@ func (sw *Switch) decideLate(ctx context.Context, app string) (wish, error) {
 	}
 	plan, err := lifecycle.Decide(lifecycle.Input{
 		Event: sw.setup.Event, Old: sw.from, New: sw.to, Started: sw.others, Observed: obs, Terminate: sw.setup.Terminate,
+		Override: sw.intent.Override, StopTimeoutMax: sw.intent.StopTimeoutMax,
 	})
 	if err != nil {
 		return leave, err

@@ -67,13 +67,13 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 		}
 	}
 	slices.Sort(intent.Disabled)
-	override, err := configstate.Override(m.State, s.Snap)
-	if err != nil {
+	if intent.Override, err = configstate.Override(m.State, s.Snap); err != nil {
 		return nil, err
 	}
+	intent.StopTimeoutMax = configstate.StopTimeoutMax(m.State)
 	plan, err := lifecycle.Decide(lifecycle.Input{
 		Event: s.Event, Old: from, New: to, Started: others, Observed: obs, Terminate: s.Terminate,
-		Override: override, StopTimeoutMax: configstate.StopTimeoutMax(m.State),
+		Override: intent.Override, StopTimeoutMax: intent.StopTimeoutMax,
 	})
 	if err != nil {
 		return nil, err
