@@ -66,6 +66,7 @@ type Overlord struct {
 	cutover  *cutover.Manager
 	hooks    *hookstate.Manager
 	reaper   *recipes.Reaper
+	plugs    *ifacestate.Manager
 	confine  *confinement.Manager
 }
 
@@ -116,7 +117,10 @@ func New(c Config) (*Overlord, error) {
 	rec := recipes.New(recipes.Config{
 		Dirs: c.Dirs, State: st, Runner: run, Installed: snaps, Running: services, Store: c.Store, Plugs: plugs, Log: c.Log,
 	})
-	return &Overlord{Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks, confine: confine, reaper: recipes.NewReaper(rec)}, nil
+	return &Overlord{
+		Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks,
+		plugs: plugs, confine: confine, reaper: recipes.NewReaper(rec),
+	}, nil
 }
 
 // machine is what tells this machine from others, "" if nothing does.

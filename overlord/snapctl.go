@@ -45,7 +45,7 @@ func (o *Overlord) Confined(pid int) (string, error) {
 
 // Snapctl carries out what a program of a snap asks for.
 func (o *Overlord) Snapctl(ctx context.Context, who *hookstate.Caller, args []string) (*hookstate.Answer, error) {
-	return o.hooks.Snapctl(ctx, who, args, ownServices{o}, nil)
+	return o.hooks.Snapctl(ctx, who, args, ownServices{o}, o.plugs)
 }
 
 // ownServices are a snap's services as its own programs may see and control them.

@@ -44,8 +44,7 @@ type Journal interface {
 
 // Connections tells what is connected.
 type Connections interface {
-	// IsConnected tells whether the plug or slot of that name is connected. The
-	// error says that the snap has none of that name.
+	// IsConnected tells whether the plug or slot of that name is connected.
 	IsConnected(snapName, plugOrSlot string) (bool, error)
 }
 

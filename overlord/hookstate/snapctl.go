@@ -365,8 +365,12 @@ func (c *command) isConnected(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if c.connections == nil {
-		return 0, errors.New("cannot tell what is connected: there are no interfaces yet")
+	info, err := c.info()
+	if err != nil {
+		return 0, err
+	}
+	if info.Plugs[words[0]] == nil && info.Slots[words[0]] == nil {
+		return 0, fmt.Errorf("snap %q has no plug or slot named %q", c.caller.Snap, words[0])
 	}
 	is, err := c.connections.IsConnected(c.caller.Snap, words[0])
 	if err != nil {
