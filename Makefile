@@ -42,7 +42,7 @@ stock: ## Debian's own snap command, for tests/stock
 e2e: build stage stock ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
 
-soak: build stage ## 200 power cuts in the middle of refreshes (root, an hour)
+soak: deps build stage ## 200 power cuts in the middle of refreshes (root, an hour)
 	POWER_CUTS=200 $(GO) run ./tests/run -v tests/vm-host/power
 
 stage: ## build/stage: what devices and VMs get, a daemon built for crash tests
