@@ -5,6 +5,7 @@ package overlord_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -94,7 +95,19 @@ func (m *machine) snapctl(who *hookstate.Caller, args ...string) (string, error)
 func TestHooksInOrder(t *testing.T) {
 	t.Parallel()
 	m, s := newHooked(t)
+	timeout := ""
+	s.when(func(hook, task, _ string) error {
+		if hook == "install" { // nobody waits for what is new: it has all the time of a hook
+			text, err := os.ReadFile(filepath.Join(m.dirs.RunUnits(), wrappers.HookUnitName("demo", hook, task)))
+			timeout = string(text)
+			return err
+		}
+		return nil
+	})
 	m.done(m.install("h1"))
+	if !strings.Contains(timeout, "TimeoutStartSec=600s\n") {
+		t.Errorf("the install hook: %s", timeout)
+	}
 	if got := s.take(); !strings.HasPrefix(got, "install x1, default-configure x1, ") || !strings.HasSuffix(got, ", configure x1, check-health x1") ||
 		!strings.Contains(got, "svc x1") {
 		t.Errorf("installing starts %s", got)

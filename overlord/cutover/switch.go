@@ -198,6 +198,9 @@ var errBudget = errors.New("the switch's budget is used up")
 func (sw *Switch) budget(c course) time.Duration {
 	var together, scopes time.Duration
 	budget := sw.m.Budget
+	if c.forward {
+		budget += sw.m.Hooks.Allowance(sw.intent.Plan)
+	}
 	for _, s := range sw.intent.Plan.Services {
 		switch {
 		case c.wish[s.App] == leave:
