@@ -97,7 +97,8 @@ func reasonOptions(app *snap.App) []systemd.Option {
 }
 
 // consumeLine is the ExecStopPost= of ours, after the author's: it is done
-// before a restart starts the next main process. "+" spares it the mounts.
+// before a restart starts the next main process. "+" spares it the profile and
+// the paths that are read-only; the service's own /run it has to leave by itself.
 func consumeLine(app *snap.App) string {
-	return "-+/bin/rm -f " + filepath.Join(system().StopReasons(), app.Unit())
+	return "-+/usr/bin/nsenter --mount=/proc/1/ns/mnt /bin/rm -f " + filepath.Join(system().StopReasons(), app.Unit())
 }
