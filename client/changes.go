@@ -232,6 +232,14 @@ func (c *Client) Timings(ctx context.Context, id string) (*Timing, error) {
 	return &out[0], nil
 }
 
+// State (additive) returns the daemon's state in the schema of snapd's
+// state.json.
+func (c *Client) State(ctx context.Context) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.get(ctx, "/v2/debug", url.Values{"aspect": {"state"}}, &out)
+	return out, err
+}
+
 // Warning is something that an operator should know.
 type Warning struct {
 	Message     string     `json:"message"`

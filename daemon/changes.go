@@ -262,10 +262,14 @@ func postChange(c *call) *response {
 	return getChange(c)
 }
 
-// getDebug answers the aspect "change-timings".
+// getDebug answers the aspects "change-timings" and "state".
 func getDebug(c *call) *response {
 	q := c.URL.Query()
-	if aspect := q.Get("aspect"); aspect != "change-timings" {
+	switch aspect := q.Get("aspect"); aspect {
+	case "change-timings":
+	case "state":
+		return exportState(c)
+	default:
 		return badRequest("unknown debug aspect %q", aspect)
 	}
 	id := q.Get("change-id")

@@ -28,7 +28,46 @@ func newDebugCommand(a *app) *cobra.Command {
 			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
 		},
 	}
-	c.AddCommand(newManCommand(a, func() *cobra.Command { return newRootCommand(a) }), newStoreIndexCommand(a), newTimingsCommand(a))
+	c.AddCommand(newStateCommand(a), newManCommand(a, func() *cobra.Command { return newRootCommand(a) }), newStoreIndexCommand(a), newTimingsCommand(a))
+	return c
+}
+
+func newStateCommand(a *app) *cobra.Command {
+	var export, absolute bool
+	c := &cobra.Command{
+		Use:   "state",
+		Short: "Show all changes with their tasks, or the whole state",
+		Long: long(`
+Show all changes with their tasks. With --export print the state of snapd as
+JSON, in the schema of snapd's state.json, which other tools can read.`),
+		Args: usage(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if export {
+				raw, err := a.client.State(c.Context())
+				if err == nil {
+					fmt.Fprintln(a.out, string(raw))
+				}
+				return err
+			}
+			list, err := a.client.Changes(c.Context(), client.ChangesAll, "")
+			if err != nil {
+				return err
+			}
+			t := newTable("Change", "Task", "Status", "Spawn", "Ready", "Kind", "Summary")
+			for i := range list {
+				ch := &list[i]
+				t.add(ch.ID, "", ch.Status, a.when(ch.SpawnTime, absolute), a.when(timeOf(ch.ReadyTime), absolute), ch.Kind, printable(ch.Summary))
+				for j := range ch.Tasks {
+					task := &ch.Tasks[j]
+					t.add(ch.ID, task.ID, task.Status, a.when(task.SpawnTime, absolute), a.when(timeOf(task.ReadyTime), absolute), task.Kind, printable(task.Summary))
+				}
+			}
+			t.write(a.out)
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&export, "export", false, "Print the whole state as JSON, in snapd's schema")
+	c.Flags().BoolVar(&absolute, "abs-time", false, absTimeHelp)
 	return c
 }
 

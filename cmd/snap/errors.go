@@ -33,7 +33,7 @@ func (a *app) exit(err error) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(a.err, "error: %s\n", a.explain(err))
+	a.tell("error: " + a.explain(err))
 	var (
 		usage    *usageError
 		squashfs *snap.PackError

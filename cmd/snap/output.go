@@ -95,6 +95,17 @@ func wrap(text string, width int) []string {
 	return out
 }
 
+// tell prints a message to stderr, within the width of a terminal.
+func (a *app) tell(text string) {
+	if !a.terminal {
+		fmt.Fprintln(a.err, text)
+		return
+	}
+	for _, line := range wrap(text, a.width()) {
+		fmt.Fprintln(a.err, line)
+	}
+}
+
 // bytesize is a size as people read it, in powers of ten.
 func bytesize(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}

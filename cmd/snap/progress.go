@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
@@ -120,11 +121,19 @@ type barProgress struct {
 	width func() int
 	bar   *progressbar.ProgressBar
 	key   string // what the bar is for
+	drawn time.Time
 }
+
+// redrawEvery is how often a bar is drawn, at most.
+const redrawEvery = 50 * time.Millisecond
 
 // show draws a bar for key, a new one if that is not what is drawn; total < 0
 // makes it a spinner.
 func (p *barProgress) show(key, text string, done, total int64, bytes bool) {
+	if p.key == key && total > 0 && time.Since(p.drawn) < redrawEvery {
+		return
+	}
+	p.drawn = time.Now()
 	room := p.width() - 4
 	if total > 0 {
 		room -= 46

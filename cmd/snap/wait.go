@@ -137,8 +137,8 @@ func (a *app) tellWarnings() {
 		return
 	}
 	if s.Count == 1 {
-		fmt.Fprintln(a.err, "WARNING: There is 1 new warning. See 'snap warnings'.")
+		a.tell("WARNING: There is 1 new warning. See 'snap warnings'.")
 		return
 	}
-	fmt.Fprintf(a.err, "WARNING: There are %d new warnings. See 'snap warnings'.\n", s.Count)
+	a.tell(fmt.Sprintf("WARNING: There are %d new warnings. See 'snap warnings'.", s.Count))
 }

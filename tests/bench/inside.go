@@ -119,6 +119,11 @@ func inside(ctx context.Context, o *options) error {
 			return err
 		}
 		b.results = append(b.results, r)
+		if c.others > 0 {
+			if err := b.lists(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	b.report()
 	fmt.Printf("\nAll of this took %.0f s.\n", time.Since(began).Seconds())
