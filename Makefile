@@ -77,6 +77,8 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service snapd.apparmor.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 		sed 's|/usr/lib/snapd/|$(PREFIX)/lib/snapd/|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants
+	ln -sf ../snapd.apparmor.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants/
 	install -D -m 644 data/profile.d/snapd.sh $(DESTDIR)/etc/profile.d/snapd.sh
 	install -D -m 644 data/dbus-1/snapd.system-services.conf $(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 
@@ -86,7 +88,7 @@ uninstall: ## take away what install brought; refused while snaps are installed
 		$(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.apparmor.service
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.apparmor.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants/snapd.apparmor.service
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snap.1.gz $(DESTDIR)$(PREFIX)/share/man/man1/snap-*.1.gz \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/snap $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_snap \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snap.fish

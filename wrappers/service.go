@@ -54,17 +54,17 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 func unitOptions(app *snap.App, profile bool) []systemd.Option {
 	info := app.Snap
 	mount := MountUnitName(info.Name, info.Revision)
-	others := "network.target"
+	after := "network.target"
 	if profile {
-		others += " " + LoaderUnit
+		after += " " + LoaderUnit
 	}
 	opts := []systemd.Option{
 		opt("Description", "Service for snap application "+info.Name+"."+app.Name),
 		opt("X-Snappy", "yes"),
 		opt("X-Revision", info.Revision.String()),
 		opt("Requires", mount),
-		opt("Wants", others),
-		opt("After", mount+" "+others+" "+GateUnit(info.Name)),
+		opt("Wants", "network.target"),
+		opt("After", mount+" "+after+" "+GateUnit(info.Name)),
 	}
 	if units := unitsOf(info, app.After); units != "" {
 		opts = append(opts, opt("After", units))
