@@ -36,8 +36,9 @@ test: deps ## everything: unit and race tests, arch, lint, suites on devices and
 unit: ## unit tests with the race detector, and tests/arch
 	$(GO) test -race ./...
 
-stock: ## Debian's own snap command, for tests/stock
+stock: ## Debian's own snap command and snapd's Go client library, for tests/stock
 	@tests/lib/stock build/stock
+	@cd tests/stock/goclient && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o ../../../build/stock/goclient .
 
 e2e: build stage stock ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
