@@ -104,7 +104,7 @@ func (s *scenario) everywhere(t *testing.T, lib *library, try func(m *machine, k
 	case os.Getenv("OVERLORD_EVERY_POINT") == "1":
 		step = 1
 	case strings.Contains(t.Name(), "AroundEveryCommit"): // few points, and the ones that count
-		step = stride / 4
+		step = max(stride/3, 1)
 	}
 	m := newMachine(t, lib)
 	s.reset(m)

@@ -6,4 +6,4 @@ package overlord_test
 
 // stride is the distance between the points where mishaps are tried: the race
 // detector makes each several times as slow, and needs only a sample.
-const stride = 24
+const stride = 36

@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"endured/osutil"
 )
 
 // project writes a tree of files and returns its directory.
@@ -172,9 +175,12 @@ func TestRunOnHost(t *testing.T) {
 			for i, l := range lines {
 				if strings.Trim(l, "0123456789") == "" {
 					lines[i] = "PID"
-					if _, err := os.Stat("/proc/" + l + "/exe"); err == nil {
+					pid, _ := strconv.Atoi(l)
+					ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+					if err := osutil.WaitPIDs(ctx, []int{pid}); err != nil {
 						t.Error("the background process lives on")
 					}
+					stop()
 				}
 			}
 			if got := strings.Join(lines, ","); got != c.trace {
