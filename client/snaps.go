@@ -103,6 +103,12 @@ type AppInfo struct {
 	MainPID         int    `json:"main-pid,omitempty"`
 	// Additive: what earlier refreshes left running of the service.
 	Generations []Generation `json:"generations,omitempty"`
+
+	// Seal (additive) tells whether the processes, which run from another revision
+	// than the current one, can still write to that one's data: "sealed",
+	// "partly sealed" or "not sealed"; SealWhy says what it lacks.
+	Seal    string   `json:"seal,omitempty"`
+	SealWhy []string `json:"seal-why,omitempty"`
 }
 
 // Generation is a scope with processes of a service that an earlier refresh

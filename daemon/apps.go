@@ -117,6 +117,10 @@ func serviceJSON(c *call, v servicestate.View) client.AppInfo {
 	if c.root() {
 		out.MainPID = v.MainPID
 	}
+	out.Seal = string(v.Seal)
+	for _, why := range v.SealWhy {
+		out.SealWhy = append(out.SealWhy, c.text(why))
+	}
 	for _, a := range v.Activators {
 		out.Activators = append(out.Activators, client.Activator{Name: a.Name, Type: a.Type, Active: a.Active, Enabled: a.Enabled})
 	}

@@ -108,6 +108,19 @@ func (d Dirs) Unconfined() string { return d.join("run/snapd/apparmor-off") }
 // start that the refresh gate failed to hold.
 func (d Dirs) SwitchMark(name string) string { return d.join("run/snapd/switch", name+".closed") }
 
+// SealBook is kept from before anything of a revision is sealed until after all
+// of it is unsealed again, for as long as namespaces of processes live.
+func (d Dirs) SealBook(name string, rev fmt.Stringer) string {
+	return d.join("run/snapd/seal", name+"_"+rev.String())
+}
+
+// FlagMark is there while files of a revision's data may be flagged immutable.
+// It lies on the same file system, so that no loss of power takes the mark and
+// leaves a flag.
+func (d Dirs) FlagMark(name string, rev fmt.Stringer) string {
+	return d.join("var/snap", name, "."+rev.String()+".flagged")
+}
+
 // StopReasons holds, by unit, why a service is being stopped.
 func (d Dirs) StopReasons() string { return d.join("run/snapd/stop-reason") }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"endured/dirs"
+	"endured/osutil/treecopy"
 	"endured/overlord"
 	"endured/overlord/recipes"
 	"endured/overlord/snapstate"
@@ -99,7 +100,7 @@ func tempDir(t *testing.T) string {
 		return t.TempDir()
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := treecopy.Remove(context.Background(), dir); err != nil { // what is sealed, too
 			t.Error(err)
 		}
 	})

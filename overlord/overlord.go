@@ -23,6 +23,7 @@ import (
 	"endured/overlord/hookstate"
 	"endured/overlord/ifacestate"
 	"endured/overlord/recipes"
+	"endured/overlord/seal"
 	"endured/overlord/servicestate"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
@@ -68,6 +69,7 @@ type Overlord struct {
 	reaper   *recipes.Reaper
 	plugs    *ifacestate.Manager
 	confine  *confinement.Manager
+	seals    *seal.Manager
 }
 
 // New opens the state and builds the managers. Nothing runs yet.
@@ -106,8 +108,9 @@ func New(c Config) (*Overlord, error) {
 	hooks := hookstate.New(hookstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
 	}, run)
+	seals := seal.New(seal.Config{Dirs: c.Dirs, State: st, Snaps: snaps, Profiles: profiles, Unsealable: unsealable(plugs), Log: c.Log})
 	cut := cutover.New(cutover.Config{
-		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Hooks: hooks, Snaps: snaps, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Hooks: hooks, Snaps: snaps, Seals: seals, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 		CgroupRoot: c.CgroupRoot,
 	}, run)
 	services := servicestate.New(servicestate.Config{
@@ -119,8 +122,19 @@ func New(c Config) (*Overlord, error) {
 	})
 	return &Overlord{
 		Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks,
-		plugs: plugs, confine: confine, reaper: recipes.NewReaper(rec),
+		plugs: plugs, confine: confine, seals: seals, reaper: recipes.NewReaper(rec),
 	}, nil
+}
+
+// unsealable says why what interfaces give an app keeps its seal from being whole.
+func unsealable(plugs *ifacestate.Manager) func(*snap.Info, string) []string {
+	return func(info *snap.Info, app string) []string {
+		spec, err := plugs.SpecFor(info, app)
+		if err != nil || spec == nil {
+			return nil
+		}
+		return spec.Unsealable
+	}
 }
 
 // machine is what tells this machine from others, "" if nothing does.
@@ -151,6 +165,9 @@ func (o *Overlord) Start(ctx context.Context) error {
 	if err := o.cutover.Reconcile(ctx, busy); err != nil {
 		return err
 	}
+	if err := o.seals.Resume(); err != nil {
+		o.config.Log.Error("cannot watch what is not sealed whole", "err", err)
+	}
 	if err := o.cutover.WatchAbandoned(); err != nil {
 		o.config.Log.Error("cannot watch what was given up on", "err", err)
 	}
@@ -169,6 +186,7 @@ func (o *Overlord) Stop() error {
 	o.reaper.Stop()
 	o.hooks.Stop()
 	o.cutover.Stop()
+	o.seals.Stop()
 	return o.state.Close()
 }
 

@@ -153,7 +153,13 @@ func (m *machine) sound() {
 		links = nil
 	}
 	m.holds(m.dirs.Snap("demo"), append(links, revs...)...)
-	m.holds(m.dirs.SnapData("demo"), append(append(links, "common"), revs...)...)
+	data := append(append(slices.Clone(links), "common"), revs...)
+	for _, s := range rec.Seals {
+		if s.Flagged > 0 {
+			data = append(data, filepath.Base(m.dirs.FlagMark("demo", s.Revision)))
+		}
+	}
+	m.holds(m.dirs.SnapData("demo"), data...)
 	if rec.Active {
 		for _, l := range []string{m.dirs.Current("demo"), m.dirs.CurrentData("demo")} {
 			if to, err := os.Readlink(l); to != rec.Current.String() {

@@ -65,6 +65,9 @@ func serviceNotes(s *client.AppInfo) string {
 	notes = slices.Compact(notes)
 	if s.RunningRevision != "" && s.CurrentRevision != "" && s.RunningRevision != s.CurrentRevision {
 		notes = append(notes, "runs "+s.RunningRevision)
+		if s.Seal != "" {
+			notes = append(notes, printable(s.Seal))
+		}
 	}
 	left := map[string]int{}
 	var revisions []string

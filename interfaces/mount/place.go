@@ -58,17 +58,22 @@ func (p Place) Holds(m osutil.Mount) bool {
 }
 
 // Name returns the path of a file relative to the place, given the mount that
-// it was reached through and its path as the kernel shows it to somebody who
-// sees the mount at its point. It is a hint: names may hold anything.
-func (p Place) Name(m osutil.Mount, path string) (name string, ok bool) {
-	if m.Dev() != p.Dev || !below(path, m.Point) {
-		return "", false
+// it was reached through and its path as the kernel shows it. in tells whether
+// it lies there; known is false if that cannot be told, as when the mount was
+// described by a process with another root. A name is a hint: names may hold
+// anything, and change.
+func (p Place) Name(m osutil.Mount, path string) (name string, in, known bool) {
+	if m.Dev() != p.Dev {
+		return "", false, true
+	}
+	if !below(path, m.Point) {
+		return "", false, false
 	}
 	inFS := filepath.Join(m.Root, strings.TrimPrefix(path, m.Point))
 	if !below(inFS, p.Root) {
-		return "", false
+		return "", false, true
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(inFS, p.Root), "/"), true
+	return strings.TrimPrefix(strings.TrimPrefix(inFS, p.Root), "/"), true, true
 }
 
 func below(path, dir string) bool {

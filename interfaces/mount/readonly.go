@@ -62,6 +62,19 @@ func (n *Namespace) ReadOnlyNow(place Place) ([]Mark, error) {
 	return marks, err
 }
 
+// ReadOnlyAt tells whether a directory is read-only, or not there, as the
+// namespace shows it at its path.
+func (n *Namespace) ReadOnlyAt(dir string) bool {
+	closed := false
+	err := n.enter(func(*inside) error {
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		closed = err == nil && st.Flags&unix.ST_RDONLY != 0 || err == unix.ENOENT
+		return nil
+	})
+	return closed && err == nil
+}
+
 // MakeReadOnly makes every mount of the place read-only in the namespace. It may
 // be called again, as when a file that was in the way may have been closed. A
 // covered mount is then reached by the working and open directories of

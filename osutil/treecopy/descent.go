@@ -24,8 +24,11 @@ func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
 // openBeneath opens one path element in a directory: never through a symbolic
 // link, never in another mount, and without waiting for a FIFO's other end.
 func openBeneath(dir int, name string, flags int) (int, error) {
+	if flags&unix.O_PATH == 0 { // which opens nothing, and goes with no other flag
+		flags |= unix.O_NONBLOCK
+	}
 	how := unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK,
+		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	}
 	for {

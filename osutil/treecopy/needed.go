@@ -37,10 +37,10 @@ type sizer struct {
 func (s *sizer) add(e *Entry) {
 	st := &e.Stat
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
-		if s.linked[e.id()] {
+		if s.linked[statxID(st)] {
 			return
 		}
-		s.linked[e.id()] = true
+		s.linked[statxID(st)] = true
 	}
 	s.size.Bytes += int64(st.Blocks) * 512
 	s.size.Files++

@@ -53,8 +53,15 @@ func newEntry(st *unix.Stat_t, gen int) *entry {
 
 func (e *entry) kind() uint32 { return e.mode & unix.S_IFMT }
 
-func (e *entry) equals(st *unix.Stat_t) bool {
-	return e.settled && e.id == idOf(st) && e.mode == st.Mode && e.size == st.Size && e.ctime == st.Ctim.Nano()
+func (e *entry) equals(st *unix.Stat_t, stamps map[fileID]Stamp) bool {
+	if !e.settled || e.id != idOf(st) || e.mode != st.Mode || e.size != st.Size {
+		return false
+	}
+	ctime := st.Ctim.Nano()
+	if s, restamped := stamps[e.id]; restamped && s.before == e.ctime && s.after == ctime {
+		return true
+	}
+	return e.ctime == ctime
 }
 
 // frame is a directory on the way from the root to where the pass is.
@@ -220,7 +227,7 @@ func (p *pass) visitOnce(f *frame, name string) error {
 	old := f.e.kids[name]
 	to, linked := p.links[idOf(&st)]
 	linked = linked && st.Nlink > 1 && to.e != old
-	if old != nil && old.equals(&st) && (p.c.trust.times || old.kind() != unix.S_IFREG) &&
+	if old != nil && old.equals(&st, p.c.stamps) && (p.c.trust.times || old.kind() != unix.S_IFREG) &&
 		!(linked && to.e.target != old.target) {
 		p.keep(old, name, &st)
 		return nil
@@ -375,7 +382,7 @@ func (p *pass) open(e *entry) error {
 	if err := unix.Fstat(fd, &f.st); err != nil {
 		return err
 	}
-	if e.equals(&f.st) && p.c.trust.times {
+	if e.equals(&f.st, p.c.stamps) && p.c.trust.times {
 		f.names = make([]string, 0, len(e.kids))
 		for name := range e.kids {
 			f.names = append(f.names, name)

@@ -119,6 +119,8 @@ type Copier struct {
 	trust trust
 	total Size
 	notes map[Note]bool
+	// stamps are change times that mean nothing.
+	stamps map[fileID]Stamp
 }
 
 // New prepares to copy the directory src to dst, which must not exist or be an
@@ -320,6 +322,15 @@ func (c *Copier) wrap(err error) error {
 		return &NoSpaceError{Source: c.src, Needed: c.total.Bytes, Free: space.Free}
 	}
 	return fmt.Errorf("cannot copy data of %s: %w", c.src, err)
+}
+
+// Restamped tells of files whose change time was moved by a flag alone, so that
+// Differences takes those for unchanged that were so before.
+func (c *Copier) Restamped(stamps []Stamp) {
+	c.stamps = make(map[fileID]Stamp, len(stamps))
+	for _, s := range stamps {
+		c.stamps[s.id] = s
+	}
 }
 
 // Complete renames the copy to its place, in one step: what is found there

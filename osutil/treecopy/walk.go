@@ -36,15 +36,31 @@ func (e *Entry) IsRegular() bool { return e.Stat.Mode&unix.S_IFMT == unix.S_IFRE
 // does not tell says no.
 func (e *Entry) Immutable() bool { return e.Stat.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 }
 
-func (e *Entry) id() fileID {
-	return fileID{unix.Mkdev(e.Stat.Dev_major, e.Stat.Dev_minor), e.Stat.Ino}
+// ID names the file on this host while it exists.
+func (e *Entry) ID() FileID { return FileID{statxID(&e.Stat)} }
+
+// FileID names a file on this host while it exists.
+type FileID struct{ fileID }
+
+// IDOf is that of a described file.
+func IDOf(st *unix.Statx_t) FileID { return FileID{statxID(st)} }
+
+func statxID(st *unix.Statx_t) fileID {
+	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
 }
 
-// SetImmutable sets or clears the entry's immutable flag and tells whether it
-// had been different. What the name stands for by now must be what was visited,
-// else the error is unix.ESTALE.
-func (e *Entry) SetImmutable(on bool) (changed bool, err error) {
+// SetImmutable sets or clears the entry's immutable flag. The stamp is nil if it
+// was like that before. What the name stands for by now must be what was
+// visited, else the error is unix.ESTALE; see also Tree.SetImmutable.
+func (e *Entry) SetImmutable(on bool) (*Stamp, error) {
 	return setImmutableAt(e.dir, e.name, on, &e.Stat)
+}
+
+// Stamp says that the change time of an inode was moved by a flag alone: its
+// content has not changed in between.
+type Stamp struct {
+	id            fileID
+	before, after int64 // ns since 1970
 }
 
 // Walk visits the directory root and everything below it, parents before what
@@ -161,10 +177,10 @@ func (t *Tree) Stat(name string) (unix.Statx_t, error) {
 }
 
 // SetImmutable sets or clears the immutable flag of the file at name, which
-// must be the one that was described, and tells whether it had been different.
-// Should it have got another name by then, which may lie elsewhere, the flag is
-// not set and the error is unix.EMLINK.
-func (t *Tree) SetImmutable(name string, on bool, want *unix.Statx_t) (changed bool, err error) {
+// must be the one that was described. Should it have got another name by then,
+// which may lie elsewhere, the flag is not set and the error is unix.EMLINK.
+// The stamp is nil if the flag was like that before.
+func (t *Tree) SetImmutable(name string, on bool, want *unix.Statx_t) (*Stamp, error) {
 	return setImmutableAt(t.fd, name, on, want)
 }
 
@@ -172,7 +188,14 @@ func (t *Tree) SetImmutable(name string, on bool, want *unix.Statx_t) (changed b
 // does to files in this directory: whether it keeps them from being opened for
 // writing, and from being written to by who has them open already.
 func (t *Tree) CanFlag() (opens, writes bool) {
-	fd, err := unix.Openat(t.fd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	const flags = unix.O_TMPFILE | unix.O_RDWR | unix.O_CLOEXEC
+	fd, err := unix.Openat(t.fd, ".", flags, 0o600)
+	if err == unix.EPERM { // it has the flag itself, as after an earlier seal
+		var here, up unix.Stat_t
+		if unix.Fstat(t.fd, &here) == nil && unix.Fstatat(t.fd, "..", &up, 0) == nil && here.Dev == up.Dev {
+			fd, err = unix.Openat(t.fd, "..", flags, 0o600)
+		}
+	}
 	if err != nil {
 		return false, false
 	}
@@ -191,41 +214,46 @@ func (t *Tree) CanFlag() (opens, writes bool) {
 
 // setImmutableAt goes by way of a descriptor that opens nothing: a device or a
 // FIFO may have come in the place of what was seen.
-func setImmutableAt(dir int, name string, on bool, want *unix.Statx_t) (bool, error) {
+func setImmutableAt(dir int, name string, on bool, want *unix.Statx_t) (*Stamp, error) {
 	path, err := openBeneath(dir, name, unix.O_PATH)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer unix.Close(path)
-	var st unix.Statx_t
-	if err := unix.Statx(path, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
-		return false, err
+	var before, after unix.Stat_t
+	if err := unix.Fstat(path, &before); err != nil {
+		return nil, err
 	}
-	kind := st.Mode & unix.S_IFMT
-	if st.Ino != want.Ino || st.Dev_major != want.Dev_major || st.Dev_minor != want.Dev_minor || kind != want.Mode&unix.S_IFMT {
-		return false, unix.ESTALE
+	kind := before.Mode & unix.S_IFMT
+	if (fileID{uint64(before.Dev), before.Ino}) != statxID(want) || kind != uint32(want.Mode)&unix.S_IFMT {
+		return nil, unix.ESTALE
 	}
 	if kind != unix.S_IFREG && kind != unix.S_IFDIR {
-		return false, unix.EOPNOTSUPP
+		return nil, unix.EOPNOTSUPP
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", path), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer unix.Close(fd)
 	changed, err := setImmutable(fd, on)
-	if err != nil || !changed || !on || kind == unix.S_IFDIR {
-		return changed, err
+	if err != nil || !changed {
+		return nil, err
 	}
+	err = unix.Fstat(fd, &after)
 	// an immutable file gets no further name, so this look is the last word
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err == nil && st.Nlink > want.Nlink {
+	if err == nil && on && kind == unix.S_IFREG && after.Nlink > uint64(want.Nlink) {
 		err = unix.EMLINK
 	}
 	if err != nil {
-		_, cerr := setImmutable(fd, false)
-		return false, errors.Join(err, cerr)
+		_, cerr := setImmutable(fd, !on)
+		return nil, errors.Join(err, cerr)
 	}
-	return true, nil
+	s := &Stamp{id: idOf(&after), after: after.Ctim.Nano()}
+	if before.Mtim == after.Mtim && before.Size == after.Size { // nobody wrote between the two looks
+		s.before = before.Ctim.Nano()
+	}
+	return s, nil
 }
 
 func setImmutable(fd int, on bool) (changed bool, err error) {

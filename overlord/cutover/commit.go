@@ -57,11 +57,8 @@ func (sw *Switch) commit(tx *state.Tx) error {
 		o := sw.outcome(step.App)
 		outcomes = append(outcomes, o)
 		sw.note(rec, step, o)
-		if o.Action == lifecycle.Keep && !o.FromRev.Unset() && sw.to != nil && o.FromRev != sw.to.Revision {
-			tx.Warnf("%s.%s (pid %d) of snap %q still runs from revision %s; its data in %s is not sealed yet: what it writes there now is in no later revision",
-				sw.setup.Snap, o.App, o.NewPID, sw.setup.Snap, o.FromRev, sw.m.Dirs.Data(sw.setup.Snap, o.FromRev))
-		}
 	}
+	sw.noteSeal(tx, rec)
 	if err := tx.Change(sw.task.ChangeID()).Set(OutcomesKey+sw.setup.Snap, outcomes); err != nil {
 		return err
 	}

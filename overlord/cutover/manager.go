@@ -7,12 +7,11 @@
 // that the switch can be run again after a crash, and run backwards when it fails.
 //
 //	boot link · gate · settle · strays · stops · units and pins, one reload · restart jobs ·
-//	copy differences · current · hook · sockets · release · start jobs · boot link away
+//	seal · copy differences · current · hook · sockets · release · start jobs · boot link away
 //
 // Signals have their places in it: what must not be killed is asked first,
 // survivors are moved away before a main is signalled by its restart job, and
-// those that stay are notified after the release. The place of the seal
-// (before the copy) is in Switch.held.
+// those that stay are notified after the release.
 package cutover
 
 import (
@@ -26,6 +25,7 @@ import (
 
 	"endured/dirs"
 	"endured/overlord/lifecycle"
+	"endured/overlord/seal"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
@@ -74,6 +74,7 @@ type Config struct {
 	Systemd Systemd
 	Hooks   Hooks
 	Snaps   *snapstate.Manager
+	Seals   *seal.Manager
 	Log     *slog.Logger
 	Wrap    wrappers.Options
 	BootID  string
@@ -240,6 +241,7 @@ type Switch struct {
 	seen     map[string]*Outcome       // by app
 	late     map[string]lifecycle.Step // by app, see strays
 	timings  []string
+	sealed   *snapstate.Seal // of the side that was left, nil if nobody stays
 }
 
 // Outcome is what the switch did to one service.

@@ -11,6 +11,7 @@ import (
 
 	"endured/dirs"
 	"endured/overlord/lifecycle"
+	"endured/overlord/seal"
 	"endured/overlord/snapstate"
 	"endured/snap"
 	"endured/systemd"
@@ -233,6 +234,9 @@ func (sw *Switch) observe(ctx context.Context, c course) error {
 			o.GapMS = float64((start - exited).Microseconds()) / 1000
 		}
 		sw.say(step, o)
+	}
+	if sw.sealed != nil {
+		sw.task.Log("%s", seal.Describe(sw.sealed))
 	}
 	return nil
 }

@@ -80,6 +80,9 @@ func (sw *Switch) back(ctx context.Context) error {
 			return err
 		}
 	}
+	if sw.from != nil {
+		err = errors.Join(err, sw.m.Seals.Unseal(ctx, sw.record, sw.from.Revision))
+	}
 	return errors.Join(err, sw.gate.release(ctx), sw.gate.retire(ctx), sw.gate.unlink())
 }
 
@@ -250,6 +253,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		{"gate check", func() error { return sw.gate.check(ctx) }},
 		{"swift moves", func() error { sw.swift(c); return nil }},
 		{"restarts", func() error { return sw.restarts(ctx, c, jobs, false) }},
+		{"seal", func() error { return sw.seal(ctx, c) }},
 		{"data", func() error { return sw.data(ctx, c) }},
 		{"current", func() error { return sw.current(c) }},
 		{"hooks", func() error { return sw.hooks(ctx, c, jobs) }},
@@ -263,7 +267,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 	return jobs, nil
 }
 
-// data brings the differences of the data over. The seal's place is before it.
+// data brings the differences of the data over, which is sealed by now.
 // On the way back the copy is no copy any more: should a crash have the way
 // forward begin again, it must not miss what the old revision writes from now on.
 func (sw *Switch) data(ctx context.Context, c course) error {

@@ -6,6 +6,7 @@ package servicestate
 
 import (
 	"endured/overlord/lifecycle"
+	"endured/overlord/snapstate"
 	"endured/snap"
 )
 
@@ -22,6 +23,10 @@ type View struct {
 	Activators []Activator
 	// Generations are the scopes with what earlier refreshes left running.
 	Generations []lifecycle.Generation
+	// Seal is how far the data of Revision is sealed, where that is not the
+	// current one and its processes stayed; SealWhy says what it lacks.
+	Seal    snapstate.SealState
+	SealWhy []string
 }
 
 // Activator is a unit that starts a service.

@@ -107,6 +107,9 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 	v.MainPID = st.MainPID
 	if snapstate.UnitRuns(st) {
 		v.Revision = m.Snaps.RevisionOf(rec, a.Name, st)
+		if seal := rec.Seal(v.Revision); seal != nil && v.Revision != rec.Current {
+			v.Seal, v.SealWhy = seal.State, seal.Why
+		}
 	}
 	for i, s := range a.Sockets {
 		act := sts[1+i]

@@ -152,6 +152,9 @@ func (m *Manager) setAside(s *Setup) error {
 	if _, err := os.Lstat(m.aside(s)); err == nil {
 		return nil // an earlier run of the task did it
 	}
+	if err := m.Unflag(context.Background(), s.Snap, s.To); err != nil { // a seal's; a flagged directory has to stay where it is
+		return err
+	}
 	err := os.Rename(m.Dirs.Data(s.Snap, s.To), m.aside(s))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot set old data aside: %w", err)
@@ -183,6 +186,16 @@ func (m *Manager) FinishCopy(ctx context.Context, change string, s *Setup) error
 		return err
 	}
 	return c.Complete(ctx)
+}
+
+// Restamped tells the copy of a change what only seems to have changed, see
+// treecopy.Copier.
+func (m *Manager) Restamped(change string, s *Setup, stamps []treecopy.Stamp) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.copies[change+"/"+s.Snap]; c != nil {
+		c.Restamped(stamps)
+	}
 }
 
 // SyncCopy brings the name of the copy to the disk before the boot link goes. It

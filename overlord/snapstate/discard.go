@@ -65,6 +65,7 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 			tx.Warnf("snap %q: %v", s.Snap, err)
 		}
 		rec.Sequence = slices.DeleteFunc(rec.Sequence, func(e Revision) bool { return slices.Contains(gone, e.Revision) })
+		rec.DropSeals(func(r snap.Revision) bool { return slices.Contains(gone, r) })
 		m.forget(rec.Name, func(r snap.Revision) bool { return !slices.Contains(gone, r) })
 		if err := setLeaving(tx, rec, stay, gone); err != nil {
 			return err
@@ -159,6 +160,12 @@ func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) err
 	if err := treecopy.Remove(ctx, m.Dirs.Data(name, rev)); err != nil {
 		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
+	for _, f := range []string{m.Dirs.FlagMark(name, rev), m.Dirs.SealBook(name, rev)} {
+		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("cannot remove what is left of a seal: %w", err))
+		}
+	}
+	_ = os.Remove(filepath.Dir(m.Dirs.SealBook(name, rev))) // when it is empty
 	m.tidyHome(name, rev)
 	return errors.Join(append(errs, m.Profiles.Unload(ctx, name, rev))...)
 }

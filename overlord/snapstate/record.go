@@ -30,6 +30,8 @@ type Record struct {
 	HandStopped []string `json:"hand-stopped,omitempty"`
 	// Started remembers, by app, which revision a service's invocation came from.
 	Started map[string]Started `json:"started,omitempty"`
+	// Seals are those of revisions that were left with processes running from them.
+	Seals []Seal `json:"seals,omitempty"`
 	// Erased says that the snap's removal has begun to erase data: there is no
 	// way back, whatever is left can only be removed.
 	Erased bool `json:"erased,omitempty"`

@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"interfaces/builtin"},
 	{"overlord/state", "overlord/lifecycle"},
 	{"overlord/snapstate"},
+	{"overlord/seal"},
 	{"overlord/cutover", "overlord/configstate", "overlord/confinement"},
 	{"overlord/ifacestate", "overlord/servicestate", "overlord/hookstate"},
 	{"overlord/recipes"},

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cutover
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"endured/overlord/lifecycle"
+	"endured/overlord/seal"
+	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
+)
+
+// seal gives the processes of the side that is arrived at their data back, and
+// keeps those that stay from the side that is left from writing to theirs. All
+// that was to end has ended by now, and nothing is copied yet.
+func (sw *Switch) seal(ctx context.Context, c course) error {
+	sw.sealed = nil
+	if c.target == nil {
+		return nil // nothing stays
+	}
+	fresh := c.forward && sw.setup.Brings()
+	if fresh {
+		// an earlier revision of that number
+		if err := sw.m.Seals.Forget(sw.setup.Snap, c.target.Revision); err != nil {
+			return err
+		}
+	} else if err := sw.m.Seals.Unseal(ctx, sw.record, c.target.Revision); err != nil {
+		return err
+	}
+	if c.other == nil || c.other.Revision == c.target.Revision || !c.forward && sw.setup.Brings() {
+		return nil // there is no other side, or its data goes
+	}
+	mains, err := sw.staying(ctx, c)
+	if err != nil {
+		return err
+	}
+	res, err := sw.m.Seals.Seal(ctx, seal.Spec{
+		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Mains: mains,
+	})
+	if err != nil {
+		return err
+	}
+	if res.Seal == nil {
+		return nil
+	}
+	if res.Steps != "" {
+		sw.task.Debug("Steps of the seal: %s", res.Steps)
+	}
+	if !c.forward { // it is as it was recorded, or will be
+		sw.m.Seals.Watch(sw.setup.Snap, c.other.Revision)
+		return nil
+	}
+	sw.sealed = res.Seal
+	sw.m.Snaps.Restamped(sw.task.ChangeID(), sw.setup, res.Stamps)
+	return nil
+}
+
+// staying lists the main processes that stay from the side that is left.
+func (sw *Switch) staying(ctx context.Context, c course) ([]snapstate.Process, error) {
+	var out []snapstate.Process
+	if !c.forward { // those that it was sealed for before
+		if was := sw.record.Seal(c.other.Revision); was != nil {
+			for _, p := range was.Processes {
+				if p.Alive() {
+					out = append(out, p.Process)
+				}
+			}
+		}
+		return out, nil
+	}
+	for _, s := range sw.steps() {
+		if s.Action != lifecycle.Keep && s.Action != lifecycle.Signal || s.MainPID == 0 || s.From != c.other.Revision || c.wish[s.App] == up {
+			continue
+		}
+		sts, err := sw.m.Systemd.Status(ctx, s.Unit)
+		if err != nil {
+			return nil, err
+		}
+		if sts[0].MainPID == s.MainPID && sts[0].InvocationID == s.InvocationID {
+			out = append(out, snapstate.Process{PID: s.MainPID, Unit: s.Unit, App: s.App, Revision: s.From})
+		}
+	}
+	return out, nil
+}
+
+// noteSeal records the seal, says what it is not, and has the rest tried again.
+func (sw *Switch) noteSeal(tx *state.Tx, rec *snapstate.Record) {
+	if sw.to != nil {
+		rec.DropSeals(func(rev snap.Revision) bool { return rev == sw.to.Revision })
+	}
+	s := sw.sealed
+	if s == nil {
+		return
+	}
+	rec.SetSeal(s)
+	if s.State != snapstate.Sealed {
+		tx.Warnf("snap %q: %s from revision %s; its data in %s is %s (%s): what is written there now is in no later revision",
+			sw.setup.Snap, whoStays(sw.setup.Snap, s), s.Revision, sw.m.Dirs.Data(sw.setup.Snap, s.Revision), s.State, strings.Join(s.Why, "; "))
+	}
+	if s.Pending {
+		sw.m.Seals.Watch(sw.setup.Snap, s.Revision)
+	}
+}
+
+// whoStays says "web.svc (pid 812) and 3 other processes still run".
+func whoStays(name string, s *snapstate.Seal) string {
+	first := s.Processes[0]
+	text := fmt.Sprintf("%s.%s (pid %d)", name, first.App, first.PID)
+	switch n := len(s.Processes) - 1; n {
+	case 0:
+		return text + " still runs"
+	case 1:
+		return text + " and 1 other process still run"
+	default:
+		return fmt.Sprintf("%s and %d other processes still run", text, n)
+	}
+}

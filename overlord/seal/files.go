@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"endured/osutil"
+	"endured/osutil/treecopy"
+	"endured/overlord/snapstate"
+)
+
+// Why a file stays writable.
+const (
+	whyMapped  = "mapped into memory"
+	whyOpen    = "open, and the file system has no flag that would stop it"
+	whyOutside = "it has a name outside the data"
+)
+
+const (
+	// patience is for flagging everything while services wait for the copy. What
+	// is left is flagged later.
+	patience = 100 * time.Millisecond
+	// maxListed bounds what a seal lists of the files that it flagged.
+	maxListed = 20
+)
+
+// file is one that somebody has open for writing.
+type file struct {
+	name   string // relative to the data, "" if it is not known
+	stat   unix.Statx_t
+	pids   []int
+	mapped bool
+	names  int // in the data
+}
+
+// files gives the immutable flag to what is still open for writing, or to
+// everything if nothing else keeps some process off.
+func (r *run) files(ctx context.Context) error {
+	tree, err := treecopy.OpenTree(r.dir)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	found, err := r.writers(ctx, tree)
+	if err != nil {
+		return err
+	}
+	bare := r.bare()
+	if len(found) == 0 && len(bare) == 0 {
+		return nil
+	}
+	opens, writes := tree.CanFlag()
+	if len(bare) > 0 && opens {
+		done, err := r.flagAll(ctx, found, writes)
+		if err != nil {
+			return err
+		}
+		if done {
+			for _, pid := range bare {
+				r.keptBy(pid, byFlags)
+			}
+		}
+	} else if err := r.flagOpen(tree, found, writes); err != nil {
+		return err
+	}
+	r.seal.Writable = sortedFiles(r.seal.Writable)
+	return nil
+}
+
+// bare lists the processes that nothing keeps from opening files anew.
+func (r *run) bare() []int {
+	var pids []int
+	for pid, p := range r.procs {
+		if len(p.By) == 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// writers finds the files of the data that any process on this host has open
+// for writing. Their names are hints of the kernel that are verified, and
+// looked for in the whole tree where that fails or there are several.
+func (r *run) writers(ctx context.Context, tree *treecopy.Tree) (map[treecopy.FileID]*file, error) {
+	open, err := osutil.OpenForWriting(r.place.Dev)
+	if err != nil {
+		return nil, err
+	}
+	found := map[treecopy.FileID]*file{}
+	lost := r.collect(tree, found, open)
+	// a mapping needs no descriptor; that of a stranger counts for files that
+	// would be flagged
+	pids := r.pids()
+	if len(found) > 0 || len(lost) > 0 {
+		if pids, err = osutil.PIDs(); err != nil {
+			return nil, err
+		}
+	}
+	for id, f := range r.collect(tree, found, osutil.MappedForWriting(pids, r.place.Dev)) {
+		lost[id] = f
+	}
+	search := map[treecopy.FileID]*file{}
+	for id, f := range lost {
+		search[id] = f
+	}
+	for id, f := range found {
+		if f.stat.Nlink > 1 {
+			search[id] = f
+		}
+	}
+	if len(search) == 0 {
+		return found, nil
+	}
+	for _, f := range search {
+		f.names = 0
+	}
+	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
+		if f := search[e.ID()]; f != nil && e.IsRegular() {
+			f.names++
+			f.name, f.stat = e.Path(), e.Stat
+			found[e.ID()] = f
+		}
+		return nil
+	})
+	return found, err
+}
+
+func (r *run) pids() []int {
+	var pids []int
+	for pid := range r.procs {
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// collect sorts what is open into what is in the data and what may be.
+func (r *run) collect(tree *treecopy.Tree, found map[treecopy.FileID]*file, open []osutil.OpenFile) (lost map[treecopy.FileID]*file) {
+	lost = map[treecopy.FileID]*file{}
+	for _, o := range open {
+		if o.Stat.Nlink == 0 {
+			continue // no name, in nobody's data
+		}
+		id := treecopy.IDOf(&o.Stat)
+		f := found[id]
+		if f == nil {
+			f = lost[id]
+		}
+		if f == nil {
+			f = &file{stat: o.Stat}
+			name, in, known := r.place.Name(o.Mount, o.Path)
+			if known && !in {
+				continue // elsewhere
+			}
+			if st, err := tree.Stat(name); known && err == nil && treecopy.IDOf(&st) == id {
+				f.name, f.names, f.stat = name, 1, st
+				found[id] = f
+			} else {
+				lost[id] = f
+			}
+		}
+		f.mapped = f.mapped || o.FD < 0
+		if !slices.Contains(f.pids, o.PID) {
+			f.pids = append(f.pids, o.PID)
+		}
+	}
+	return lost
+}
+
+// stuck tells why a file must or can not be flagged, "" if it can.
+func (f *file) stuck(writes bool) string {
+	switch {
+	case f.mapped:
+		return whyMapped // a store would kill the process
+	case int(f.stat.Nlink) > f.names:
+		return whyOutside
+	case !writes:
+		return whyOpen
+	}
+	return ""
+}
+
+func (r *run) stays(f *file, why string) {
+	slices.Sort(f.pids)
+	r.seal.Writable = append(r.seal.Writable, snapstate.WritableFile{Path: f.name, PIDs: f.pids, Why: why})
+}
+
+// flagOpen flags the files that are open.
+func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, writes bool) error {
+	var before []string
+	var flag []*file
+	for _, f := range found {
+		why := f.stuck(writes)
+		switch {
+		case f.stat.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 && writes:
+			before = append(before, f.name)
+			r.flagged(f.name)
+		case why != "":
+			r.stays(f, why)
+		default:
+			flag = append(flag, f)
+		}
+	}
+	if len(flag) == 0 {
+		return nil
+	}
+	if err := r.mark(before); err != nil {
+		return err
+	}
+	for _, f := range flag {
+		stamp, err := tree.SetImmutable(f.name, true, &f.stat)
+		if why := refused(err); why != "" {
+			r.stays(f, why)
+			continue
+		}
+		r.stamp(f.name, stamp)
+	}
+	return nil
+}
+
+// refused says why a file could not be flagged, "" if it was or is gone.
+func refused(err error) string {
+	switch {
+	case err == nil || errors.Is(err, unix.ENOENT):
+		return ""
+	case errors.Is(err, unix.EMLINK):
+		return whyOutside
+	}
+	return fmt.Sprintf("it could not be flagged (%v)", err)
+}
+
+func (r *run) stamp(name string, s *treecopy.Stamp) {
+	r.flagged(name)
+	if s != nil {
+		r.stamps = append(r.stamps, *s)
+	}
+}
+
+func (r *run) flagged(name string) {
+	r.seal.Flagged++
+	if len(r.seal.Files) < maxListed {
+		r.seal.Files = append(r.seal.Files, name)
+	}
+}
+
+var errPatience = errors.New("it takes too long")
+
+// flagAll flags every file and directory of the data, directories before what
+// they hold: from then on nothing comes into them or leaves them unseen. It
+// reports whether it came to the end.
+func (r *run) flagAll(ctx context.Context, found map[treecopy.FileID]*file, writes bool) (done bool, err error) {
+	var before []string
+	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
+		if e.Immutable() {
+			before = append(before, e.Path())
+		}
+		return nil
+	})
+	if err == nil {
+		err = r.mark(before)
+	}
+	if err != nil {
+		return false, err
+	}
+	end := time.Now().Add(patience)
+	linked := map[treecopy.FileID]*file{}
+	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
+		if !r.again && time.Now().After(end) {
+			return errPatience
+		}
+		return r.flagEntry(e, found[e.ID()], linked, writes)
+	})
+	if errors.Is(err, errPatience) {
+		r.seal.Pending = true
+		r.why.add("not all of its files are immutable yet", 0)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, r.flagLinked(linked)
+}
+
+func (r *run) flagEntry(e *treecopy.Entry, open *file, linked map[treecopy.FileID]*file, writes bool) error {
+	regular := e.IsRegular()
+	if !regular && !e.IsDir() {
+		return nil
+	}
+	path := e.Path()
+	if open != nil {
+		if why := open.stuck(writes); why != "" {
+			if f := linked[e.ID()]; f == nil {
+				linked[e.ID()] = open
+				r.stays(open, why)
+			}
+			if why != whyOpen { // else nobody opens it anew, at least
+				return nil
+			}
+		}
+	} else if regular && e.Stat.Nlink > 1 {
+		f := linked[e.ID()]
+		if f == nil {
+			f = &file{}
+			linked[e.ID()] = f
+		}
+		f.name, f.stat = path, e.Stat
+		f.names++
+		return nil
+	}
+	if e.Immutable() {
+		r.flagged(path)
+		return nil
+	}
+	stamp, err := e.SetImmutable(true)
+	if why := refused(err); why != "" {
+		r.stays(&file{name: path}, why)
+		return nil
+	}
+	r.stamp(path, stamp)
+	return nil
+}
+
+// flagLinked flags the files all of whose names were met.
+func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
+	tree, err := treecopy.OpenTree(r.dir)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	for _, f := range linked {
+		if len(f.pids) > 0 {
+			continue // it was open, and is dealt with
+		}
+		if int(f.stat.Nlink) > f.names {
+			r.stays(f, whyOutside)
+			continue
+		}
+		stamp, err := tree.SetImmutable(f.name, true, &f.stat)
+		if why := refused(err); why != "" {
+			r.stays(f, why)
+			continue
+		}
+		r.stamp(f.name, stamp)
+	}
+	return nil
+}
+
+// mark notes that files may be flagged, and which had the flag before. It is
+// durable when a flag is: both go to the same file system's journal, in order.
+func (r *run) mark(before []string) error {
+	f, err := os.OpenFile(r.Dirs.FlagMark(r.Record.Name, r.Revision), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if os.IsExist(err) {
+		return nil // an earlier run made it, when it could tell
+	}
+	if err != nil {
+		return fmt.Errorf("cannot note which files were immutable: %w", err)
+	}
+	var text strings.Builder
+	for _, name := range before {
+		text.WriteString("/" + name + "\x00")
+	}
+	_, err = f.WriteString(text.String())
+	if err == nil && len(before) > 0 {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cannot note which files were immutable: %w", err)
+	}
+	return nil
+}
+
+func sortedFiles(files []snapstate.WritableFile) []snapstate.WritableFile {
+	slices.SortFunc(files, func(a, b snapstate.WritableFile) int { return strings.Compare(a.Path, b.Path) })
+	return files
+}
