@@ -45,6 +45,7 @@ func (m *machine) files() []string {
 		}
 		switch {
 		case p == m.dirs.StateDB():
+		case strings.HasPrefix(rel, "/run/snapd/seal/"): // ends with the boot; see soundSeals
 		case d.IsDir():
 			// what is shared by all snaps may stay when it is empty
 			if strings.HasPrefix(rel, "/var/snap/") || strings.HasPrefix(rel, "/snap/") && rel != "/snap/bin" {
@@ -168,6 +169,21 @@ func (m *machine) sound() {
 		}
 	}
 	m.soundServices(rec)
+	m.soundSeals(rec)
+}
+
+// soundSeals checks that nothing is sealed that the record does not name.
+func (m *machine) soundSeals(rec *snapstate.Record) {
+	m.t.Helper()
+	books, err := filepath.Glob(filepath.Join(m.dirs.Run(), "seal", "*"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, b := range books {
+		if !slices.ContainsFunc(rec.Seals, func(s snapstate.Seal) bool { return m.dirs.SealBook("demo", s.Revision) == b }) {
+			m.errorf("%s is left", b)
+		}
+	}
 }
 
 func (m *machine) soundMount(e snapstate.Revision) {
