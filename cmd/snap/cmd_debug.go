@@ -73,6 +73,7 @@ JSON, in the schema of snapd's state.json, which other tools can read.`),
 
 func newTimingsCommand(a *app) *cobra.Command {
 	var p pick
+	var o output
 	c := &cobra.Command{
 		Use:   "timings [ID]",
 		Short: "Show how long the steps of a change took",
@@ -87,11 +88,15 @@ func newTimingsCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if done, err := o.json(a, timing); done || err != nil {
+				return err
+			}
 			a.printTimings(timing)
 			return nil
 		},
 	}
 	p.flag(c)
+	o.formatFlag(c)
 	return c
 }
 

@@ -15,7 +15,8 @@ import (
 const versionPatience = 3 * time.Second
 
 func newVersionCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var o output
+	c := &cobra.Command{
 		Use:   "version",
 		Short: "Show the versions of client, daemon and system",
 		Long:  long("Show the versions of the client, the daemon and the system. A daemon that does\nnot answer is shown as unavailable."),
@@ -26,6 +27,9 @@ func newVersionCommand(a *app) *cobra.Command {
 			info, err := a.client.SystemInfo(ctx)
 			if err != nil {
 				info = &client.SystemInfo{Version: "unavailable"}
+			}
+			if done, err := o.json(a, map[string]any{"snap": version, "snapd": info.Version, "system": info}); done || err != nil {
+				return err
 			}
 			t := &table{}
 			t.add("snap", version)
@@ -43,4 +47,6 @@ func newVersionCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	o.formatFlag(c)
+	return c
 }
