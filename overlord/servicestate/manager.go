@@ -24,6 +24,7 @@ type Systemd interface {
 	Disable(ctx context.Context, units ...string) (bool, error)
 	ResetFailed(ctx context.Context, unit string) error
 	Status(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
+	Glance(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
 	WaitUnit(ctx context.Context, unit string, ok func(systemd.UnitStatus) bool) (systemd.UnitStatus, error)
 	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
 }

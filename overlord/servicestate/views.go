@@ -97,7 +97,7 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 		return v, nil
 	}
 	units := append([]string{a.Unit()}, snapstate.ActivatorUnits(a)...)
-	sts, err := m.Systemd.Status(ctx, units...)
+	sts, err := m.Systemd.Glance(ctx, units...)
 	if err != nil {
 		return v, fmt.Errorf("cannot see the services of snap %q: %w", rec.Name, err)
 	}

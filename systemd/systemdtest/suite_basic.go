@@ -40,10 +40,29 @@ func testService(s *suite) {
 	if err != nil || len(list) != 1 || list[0].Name != u || list[0].ActiveState != "active" {
 		s.Fatalf("list: %+v, %v", list, err)
 	}
+	if g := s.glance(u); g.MainPID != two.MainPID || g.InvocationID != two.InvocationID || g.ActiveState != "active" {
+		s.Fatalf("at a glance: %+v, looked at: %+v", g, two)
+	}
 	s.run("stop", u)
-	if st := s.active(u, "inactive"); st.MainPID != 0 {
+	st := s.active(u, "inactive")
+	if st.MainPID != 0 {
 		s.Fatalf("stopped: %+v", st)
 	}
+	if g := s.glance(u); g.ActiveState != st.ActiveState || g.UnitFileState != st.UnitFileState || g.LoadState != "loaded" {
+		s.Fatalf("at a glance: %+v, looked at: %+v", g, st)
+	}
+	if g := s.glance(s.unit("nowhere.service")); g.LoadState != "not-found" || g.ActiveState != "inactive" {
+		s.Fatalf("a unit that is not there: %+v", g)
+	}
+}
+
+func (s *suite) glance(unit string) systemd.UnitStatus {
+	s.Helper()
+	sts, err := s.M.Glance(s.ctx, unit)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return sts[0]
 }
 
 func testUnknown(s *suite) {
