@@ -25,6 +25,7 @@ type Systemd interface {
 	ResetFailed(ctx context.Context, unit string) error
 	Status(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
 	Glance(ctx context.Context, units ...string) ([]systemd.UnitStatus, error)
+	ListUnits(ctx context.Context, patterns ...string) ([]systemd.UnitStatus, error)
 	WaitUnit(ctx context.Context, unit string, ok func(systemd.UnitStatus) bool) (systemd.UnitStatus, error)
 	StartTransientScope(ctx context.Context, s systemd.ScopeSpec) (*systemd.Job, error)
 }

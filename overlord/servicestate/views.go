@@ -12,6 +12,7 @@ import (
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
+	"endured/systemd"
 )
 
 // Views lists the services of the named snaps or services ("snap",
@@ -28,16 +29,26 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 	if err := known(recs, names); err != nil {
 		return nil, err
 	}
+	scopes, err := m.Systemd.ListUnits(ctx, "snap.*-r*.scope")
+	if err != nil {
+		return nil, err
+	}
 	var out []View
 	for _, rec := range recs {
+		if !askedOf(names, rec.Name) {
+			continue
+		}
 		info, err := m.Snaps.Info(rec.Name, rec.Rev(rec.Current))
 		if err != nil {
 			m.Log.Warn("leaving out the services of a snap", "snap", rec.Name, "err", err)
 			continue
 		}
-		left, err := m.Snaps.Generations(ctx, rec)
-		if err != nil {
-			return nil, err
+		// most snaps have none left: PID 1 is asked once for all of them
+		var left map[string][]lifecycle.Generation
+		if slices.ContainsFunc(scopes, func(st systemd.UnitStatus) bool { return strings.HasPrefix(st.Name, "snap."+rec.Name+".") }) {
+			if left, err = m.Snaps.Generations(ctx, rec); err != nil {
+				return nil, err
+			}
 		}
 		for _, a := range info.SortedApps() {
 			if !a.IsService() || !asked(names, rec.Name, a.Name) {
@@ -63,6 +74,14 @@ func listed(views []View, names []string) error {
 		}
 	}
 	return nil
+}
+
+// askedOf tells whether any service of a snap is asked for.
+func askedOf(names []string, snapName string) bool {
+	return len(names) == 0 || slices.ContainsFunc(names, func(n string) bool {
+		name, _, _ := strings.Cut(n, ".")
+		return name == snapName
+	})
 }
 
 func asked(names []string, snapName, app string) bool {
