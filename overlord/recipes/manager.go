@@ -187,34 +187,36 @@ func forRemove(s *snapstate.Setup, active, purge bool, hooks []lifecycle.HookSte
 // same transaction and may still refuse.
 func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs ...*recipe) (string, error) {
 	var id string
-	err := m.State.Update(func(tx *state.Tx) error {
-		var list []string
-		for _, r := range rs {
-			list = append(list, r.setup.Snap)
-		}
-		if err := snapstate.CheckConflict(tx, "", list...); err != nil {
-			return err
-		}
-		if again != nil {
-			if err := again(tx); err != nil {
+	err := m.afterReaping(func() error {
+		return m.State.Update(func(tx *state.Tx) error {
+			var list []string
+			for _, r := range rs {
+				list = append(list, r.setup.Snap)
+			}
+			if err := snapstate.CheckConflict(tx, "", list...); err != nil {
 				return err
 			}
-		}
-		c := tx.NewChange(kind, summary)
-		if len(rs) == 0 {
-			c.SetDone()
-		}
-		for i, r := range rs {
-			lane := r.lane
-			if lane == 0 {
-				lane = i + 1
+			if again != nil {
+				if err := again(tx); err != nil {
+					return err
+				}
 			}
-			if err := r.chain(tx, c, lane); err != nil {
-				return err
+			c := tx.NewChange(kind, summary)
+			if len(rs) == 0 {
+				c.SetDone()
 			}
-		}
-		id = c.ID()
-		return names(c, list...)
+			for i, r := range rs {
+				lane := r.lane
+				if lane == 0 {
+					lane = i + 1
+				}
+				if err := r.chain(tx, c, lane); err != nil {
+					return err
+				}
+			}
+			id = c.ID()
+			return names(c, list...)
+		})
 	})
 	if err != nil {
 		return "", err
@@ -226,7 +228,9 @@ func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs
 // idle refuses if a change works on one of the snaps. It is asked before what is installed is looked at: that is about to
 // become something else, and a refusal because of it would mislead.
 func (m *Manager) idle(names ...string) error {
-	return m.State.View(func(tx *state.Tx) error { return snapstate.CheckConflict(tx, "", names...) })
+	return m.afterReaping(func() error {
+		return m.State.View(func(tx *state.Tx) error { return snapstate.CheckConflict(tx, "", names...) })
+	})
 }
 
 // active returns the record of a snap that is installed and not disabled.

@@ -31,8 +31,33 @@ type Reaper struct {
 	known map[leaving]progress
 }
 
-// again is the pause between two looks at who uses a revision.
-const again = time.Second
+const (
+	// again is the pause between two looks at who uses a revision.
+	again = time.Second
+	// patience is how long a command waits for a Reaper's change.
+	patience = 20 * time.Second
+)
+
+// reaping is the kind of the changes that a Reaper makes.
+const reaping = "discard-revision"
+
+// afterReaping does what may be refused because of another change. One of a
+// Reaper was asked for by nobody and takes a moment: it is waited for.
+func (m *Manager) afterReaping(do func() error) error {
+	for {
+		err := do()
+		var conflict *snapstate.ConflictError
+		if !errors.As(err, &conflict) || conflict.ChangeKind != reaping {
+			return err
+		}
+		ctx, stop := context.WithTimeout(context.Background(), patience)
+		werr := m.State.WaitChange(ctx, conflict.ChangeID)
+		stop()
+		if werr != nil {
+			return err
+		}
+	}
+}
 
 type leaving struct {
 	snap string
@@ -158,7 +183,7 @@ func (r *Reaper) reap(l leaving) error {
 	}}
 	rc.add("discard-revisions", "Discard revision %s of snap %q", l.rev, l.snap)
 	summary := fmt.Sprintf("Discard revision %s of snap %q, which nothing uses any more", l.rev, l.snap)
-	_, err = r.m.start("discard-revision", summary, unchanged(l.snap, rec.Current, rec.Active), rc)
+	_, err = r.m.start(reaping, summary, unchanged(l.snap, rec.Current, rec.Active), rc)
 	var conflict *snapstate.ConflictError
 	if errors.As(err, &conflict) {
 		return nil
