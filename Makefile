@@ -34,7 +34,7 @@ test: deps ## everything: unit and race tests, arch, lint, suites on devices and
 	@$(MAKE) --no-print-directory lint unit e2e
 
 unit: ## unit tests with the race detector, and tests/arch
-	$(GO) test -race ./...
+	$(GO) test -race -parallel 8 ./...
 
 stock: ## Debian's own snap command and snapd's Go client library, for tests/stock
 	@tests/lib/stock build/stock
