@@ -20,6 +20,14 @@ type Plan struct {
 	Generations []GenerationStep `json:"generations,omitempty"`
 	Apps        []AppStep        `json:"apps,omitempty"`
 	Hooks       []HookStep       `json:"hooks,omitempty"`
+	// Seal is nil if nothing stays from the revision that is left.
+	Seal *SealStep `json:"seal,omitempty"`
+}
+
+// SealStep says that what stays from a revision loses write access to its data.
+type SealStep struct {
+	Revision string `json:"revision"`
+	Why      string `json:"why,omitempty"` // it does not, because of this
 }
 
 // HookStep is a hook that is run.

@@ -51,9 +51,9 @@ type Snap struct {
 
 	// Classic (additive) tells that it was installed with --classic.
 	Classic bool `json:"classic,omitempty"`
-	// Unconfined (additive) tells that the confinement that the snap asks for is
-	// not there.
-	Unconfined bool `json:"unconfined,omitempty"`
+	// PartlyConfined (additive) tells that the kernel does not enforce all of the
+	// confinement that the snap asks for.
+	PartlyConfined bool `json:"partly-confined,omitempty"`
 	// Notes (additive) are findings about the snap.yaml.
 	Notes []string `json:"yaml-notes,omitempty"`
 }

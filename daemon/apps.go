@@ -162,7 +162,7 @@ func snapJSON(c *call, v recipes.SnapView) client.Snap {
 		return out
 	}
 	describe(&out, v.Info)
-	out.Unconfined = !v.Confined && v.Info.Confinement == "strict" && !out.DevMode && !out.Classic
+	out.PartlyConfined = !v.Confined && v.Info.Confinement == "strict" && !out.DevMode && !out.Classic
 	return out
 }
 

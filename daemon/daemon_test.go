@@ -189,7 +189,7 @@ func TestRootSeesMore(t *testing.T) {
 	if s.MountedFrom != f.dirs.Blob("probe", snap.Revision(-2)) || app.MainPID != 77 || len(ch.Tasks[0].Log) != 1 {
 		t.Errorf("root sees %q, pid %d, log %q", s.MountedFrom, app.MainPID, ch.Tasks[0].Log)
 	}
-	if s.Revision != "x2" || s.Status != "active" || !s.Unconfined || len(s.Apps) != 2 || s.Apps[1].MainPID != 77 {
+	if s.Revision != "x2" || s.Status != "active" || !s.PartlyConfined || len(s.Apps) != 2 || s.Apps[1].MainPID != 77 {
 		t.Errorf("snap: %+v", s)
 	}
 	if app.RunningRevision != "x1" || app.CurrentRevision != "x2" || app.RefreshMode != "endure" || app.Activators[0].Type != "socket" {
@@ -350,6 +350,9 @@ func fill(v reflect.Value, n *int) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(v.Index(0), n)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
 	case reflect.String:
 		v.SetString(fmt.Sprint("s", *n))
 	case reflect.Bool:

@@ -210,6 +210,16 @@ func (o *Overlord) Abort(id string) error {
 	return err
 }
 
+// Snaps lists snaps, see recipes.Manager.Snaps, and says whether the kernel
+// confines them.
+func (o *Overlord) Snaps(ctx context.Context, names []string, all bool) ([]recipes.SnapView, error) {
+	views, err := o.Manager.Snaps(ctx, names, all)
+	for i := range views {
+		views[i].Confined = o.confine.Enforced()
+	}
+	return views, err
+}
+
 // ServiceViews lists services, see servicestate.Manager.Views.
 func (o *Overlord) ServiceViews(ctx context.Context, names []string) ([]servicestate.View, error) {
 	return o.services.Views(ctx, names)

@@ -23,8 +23,8 @@ List installed snaps, or those named. With --all also the revisions that are
 not current.
 
 Notes are: disabled (not the current revision, or switched off), devmode,
-classic, jailmode, unconfined (the snap asks for confinement and this version
-does not enforce it yet), broken, and what the snap says of its health unless
+classic, jailmode, partly-confined (the kernel has no AppArmor, see
+'snap warnings'), broken, and what the snap says of its health unless
 it is okay: waiting, blocked or error.`),
 		Args: usage(0, -1, ""),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -88,7 +88,7 @@ func snapNotes(s *client.Snap) string {
 		{s.DevMode || s.Confinement == "devmode", "devmode"},
 		{s.Classic || s.Confinement == "classic", "classic"},
 		{s.JailMode, "jailmode"},
-		{s.Unconfined, "unconfined"},
+		{s.PartlyConfined, "partly-confined"},
 		{s.Status != "active", "disabled"},
 		{s.Broken != "", "broken"},
 		{unwell(s.Health), health(s.Health)},

@@ -103,6 +103,18 @@ func (a *app) printPlan(p *client.Plan) {
 		}
 	}
 	a.printHooks(p)
+	a.printSeal(p)
+}
+
+// printSeal says what becomes of the data of those that stay.
+func (a *app) printSeal(p *client.Plan) {
+	switch {
+	case p.Seal == nil:
+	case p.Seal.Why != "":
+		fmt.Fprintf(a.out, "\nWhat stays can go on writing to the data of revision %s, which nobody reads afterwards: %s.\n", p.Seal.Revision, printable(p.Seal.Why))
+	default:
+		fmt.Fprintf(a.out, "\nWhat stays can read the data of revision %s, and not write to it any more.\n", p.Seal.Revision)
+	}
 }
 
 // printHooks says which hooks are run.

@@ -45,6 +45,8 @@ func paragraph(r *client.Record) string {
 			text = append(text, line+".")
 		case isRevision(o.To) && o.To == p.To && !isRevision(o.From):
 			text = append(text, fmt.Sprintf("%s was started, on revision %s.", name, o.To))
+		case isRevision(o.To) && o.To == p.To:
+			text = append(text, fmt.Sprintf("%s runs on, from revision %s.", name, o.To))
 		case isRevision(o.To) && o.To != p.To:
 			left = append(left, fmt.Sprintf("%s still runs revision %s (pid %d): %s.", name, o.To, o.NewPID, s.Why))
 			restart = append(restart, name)

@@ -123,7 +123,7 @@ func (w *world) asked() string {
 }
 
 const (
-	probeSnap = `{"name":"probe","version":"1.0","revision":"x1","status":"active","confinement":"strict","unconfined":true}`
+	probeSnap = `{"name":"probe","version":"1.0","revision":"x1","status":"active","confinement":"strict","partly-confined":true}`
 	doneOne   = `{"id":"1","status":"Done","ready":true,"data":{"snap-names":["probe"]},"tasks":[{"id":"1","status":"Done","summary":"Prepare"}]}`
 )
 
@@ -144,14 +144,14 @@ func TestOutput(t *testing.T) {
 		name: "list", args: "list",
 		answers: map[string]string{"GET /v2/snaps": `[` + probeSnap + `,{"name":"web","version":"2.3.4","revision":"12","status":"active","tracking-channel":"latest/stable","publisher":{"username":"acme","validation":"verified"}}]`},
 		out: "Name   Version  Rev  Tracking       Publisher  Notes\n" +
-			"probe  1.0      x1   -              -          unconfined\n" +
+			"probe  1.0      x1   -              -          partly-confined\n" +
 			"web    2.3.4    12   latest/stable  acme**     -\n",
 	}, {
 		name: "list --all", args: "list --all",
 		answers: map[string]string{"GET /v2/snaps?select=all": `[{"name":"probe","version":"1.0\u001b[2J","revision":"x1","status":"installed","devmode":true},` + probeSnap + `]`},
 		out: "Name   Version  Rev  Tracking  Publisher  Notes\n" +
 			"probe  1.0?[2J  x1   -         -          devmode,disabled\n" +
-			"probe  1.0      x1   -         -          unconfined\n",
+			"probe  1.0      x1   -         -          partly-confined\n",
 	}, {
 		name: "empty list", args: "list", answers: map[string]string{"GET /v2/snaps": `[]`},
 		err: "No snaps are installed yet. Try 'snap install --dangerous ./FILE.snap'.\n",

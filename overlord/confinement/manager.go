@@ -212,6 +212,9 @@ func (m *Manager) Start(ctx context.Context) error {
 	return nil
 }
 
+// Enforced tells whether the kernel enforces profiles here.
+func (m *Manager) Enforced() bool { return m.Profiles.Enforced() }
+
 // Confined tells whether a process of a snap is confined strictly. In doubt it is.
 // label is what the process carries, "" for nothing that is known.
 func (m *Manager) Confined(name, label string) (bool, error) {

@@ -44,6 +44,7 @@ func Decide(in Input) (*Plan, error) {
 		}
 	}
 	d.apps()
+	d.seal()
 	d.plan.Hooks = Hooks(in.Event, d.in.Old, d.in.New)
 	return d.plan, nil
 }

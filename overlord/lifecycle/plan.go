@@ -144,6 +144,8 @@ type Plan struct {
 	Apps []AppStep `json:"apps,omitempty"`
 	// Hooks are run besides, in this order.
 	Hooks []HookStep `json:"hooks,omitempty"`
+	// Seal is nil if nothing stays from the revision that is left.
+	Seal *SealStep `json:"seal,omitempty"`
 }
 
 // Step is what happens to one service.
