@@ -49,7 +49,9 @@ func (m *Manager) Reexecute(ctx context.Context) error {
 func (m *Manager) Kill(ctx context.Context, unit, who string, sig syscall.Signal) error {
 	l, err := m.link(ctx)
 	if err == nil {
+		answered := l.nudge(m.log)
 		err = convert(l.sd.KillUnitWithTarget(ctx, unit, sd.Who(who), int32(sig)))
+		answered()
 		if l.isLost(ctx, err) {
 			err = ErrConnectionLost
 		}

@@ -164,7 +164,9 @@ func (m *Manager) enqueue(ctx context.Context, verb, unit, method string, args .
 			return nil, fmt.Errorf("cannot %s %s: %w", verb, unit, err)
 		}
 		var p dbus.ObjectPath
+		answered := l.nudge(m.log)
 		err = convert(l.call(ctx, method, args...).Store(&p))
+		answered()
 		if err == nil {
 			id, err := jobID(p)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -152,6 +153,35 @@ func (l *link) rouse(ctx context.Context) error {
 		case <-time.After(wait):
 			o.GoWithContext(ctx, ping, dbus.FlagNoReplyExpected, nil)
 		}
+	}
+}
+
+// nudgeAfter is when a call that has had no answer makes PID 1 look again.
+const nudgeAfter = time.Second
+
+// nudge is called before a call and what it returns after it. PID 1 (seen in
+// 252, mostly on busy machines) now and then leaves a message that it has read
+// alone until a further one arrives: see rouse. So a call that waits is
+// followed by messages that want no answer.
+func (l *link) nudge(log *slog.Logger) (answered func()) {
+	done := make(chan struct{})
+	began := time.Now()
+	t := time.AfterFunc(nudgeAfter, func() {
+		tick := time.NewTicker(nudgeAfter)
+		defer tick.Stop()
+		for {
+			l.bus.Object(busName, managerObj).Go("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoReplyExpected, nil)
+			select {
+			case <-done:
+				log.Info("systemd was slow to answer", "took", time.Since(began))
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() {
+		t.Stop()
+		close(done)
 	}
 }
 

@@ -216,7 +216,9 @@ func (m *Manager) again(ctx context.Context, call func(l *link) error) error {
 		if err != nil {
 			return err
 		}
+		answered := l.nudge(m.log)
 		err = convert(call(l))
+		answered()
 		if !l.isLost(ctx, err) {
 			return err
 		}
