@@ -127,6 +127,9 @@ type machine struct {
 	sd    *systemd.Manager
 	o     *overlord.Overlord
 
+	// reaps has revisions discarded by themselves, from the next start on.
+	reaps bool
+
 	mu     sync.Mutex
 	procs  map[int]*process
 	lastID int
@@ -176,7 +179,7 @@ func (m *machine) start() {
 	m.o, err = overlord.New(overlord.Config{
 		Dirs: m.dirs, Systemd: m.sd, Log: slog.New(slog.DiscardHandler),
 		CgroupRoot: filepath.Join(m.root, "cgroup"), BootID: fmt.Sprint("boot-", m.boots), FaultHook: m.faulted,
-		Store: store.NewDir(func() string { return m.lib.dir }),
+		Store: store.NewDir(func() string { return m.lib.dir }), NoReaper: !m.reaps,
 	})
 	if err != nil {
 		m.t.Fatal(err)

@@ -97,14 +97,21 @@ type Manager struct {
 	life    context.Context
 	end     context.CancelFunc
 	watches sync.WaitGroup
+
+	// turns has room for the switches that go on at a time
+	turns chan struct{}
 }
+
+// atOnce is how many snaps are switched at a time. PID 1 does one thing after
+// the other: more of them would only hold each other's services up longer.
+const atOnce = 2
 
 // New makes a Manager and registers its task with the runner.
 func New(c Config, run *state.Runner) *Manager {
 	if c.Budget == 0 {
 		c.Budget = DefaultBudget
 	}
-	m := &Manager{Config: c}
+	m := &Manager{Config: c, turns: make(chan struct{}, atOnce)}
 	m.life, m.end = context.WithCancel(context.Background())
 	run.AddHandler("switch-snap", m.doSwitch, m.undoSwitch)
 	return m
@@ -169,6 +176,17 @@ func (m *Manager) newSwitch(t *state.Task) (*Switch, error) {
 	}, nil
 }
 
+// turn waits until this switch may begin. One that an earlier daemon began
+// does not wait: it holds starts up.
+func (m *Manager) turn(ctx context.Context) error {
+	select {
+	case m.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, error) {
 	sw, err := m.newSwitch(t)
 	if err != nil {
@@ -176,6 +194,10 @@ func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, er
 	}
 	defer sw.gate.close()
 	if !sw.gate.linked() { // nothing is disturbed yet
+		if err := m.turn(ctx); err != nil {
+			return nil, err
+		}
+		defer func() { <-m.turns }()
 		if err := m.Snaps.ResumeCopy(ctx, t, sw.setup); err != nil {
 			return nil, err
 		}

@@ -48,7 +48,7 @@ func (m *Manager) Configure(_ context.Context, name string, values map[string]an
 		return "", err
 	}
 	var id string
-	err = m.State.Update(func(tx *state.Tx) error {
+	err = m.update(func(tx *state.Tx) error {
 		c := tx.NewChange("configure-snap", fmt.Sprintf("Change system settings %s", strings.Join(p.Keys(), ", ")))
 		t := tx.NewTask("configure-system", fmt.Sprintf("Change system settings %s", strings.Join(p.Keys(), ", ")))
 		if err := configstate.SetPatch(t, p); err != nil {

@@ -57,7 +57,7 @@ func (m *Manager) Disconnect(_ context.Context, plug, slot interfaces.End, forge
 // is nil is a change that is done.
 func (m *Manager) connecting(kind string, decide func(*state.Tx, *interfaces.Repository) (string, *ifacestate.Request, error)) (string, error) {
 	var id string
-	err := m.State.Update(func(tx *state.Tx) error {
+	err := m.update(func(tx *state.Tx) error {
 		repo, err := m.Plugs.RepositoryIn(tx)
 		if err != nil {
 			return err

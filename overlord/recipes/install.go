@@ -161,7 +161,7 @@ func (m *Manager) installFiles(ctx context.Context, files []LocalFile, o Install
 // nothingToDo makes a change that is done: the file is what is current.
 func (m *Manager) nothingToDo(s *snapstate.Setup, shown string) (string, error) {
 	var id string
-	err := m.State.Update(func(tx *state.Tx) error {
+	err := m.update(func(tx *state.Tx) error {
 		if err := snapstate.CheckConflict(tx, "", s.Snap); err != nil {
 			return err
 		}

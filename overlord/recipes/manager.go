@@ -187,36 +187,34 @@ func forRemove(s *snapstate.Setup, active, purge bool, hooks []lifecycle.HookSte
 // same transaction and may still refuse.
 func (m *Manager) start(kind, summary string, again func(tx *state.Tx) error, rs ...*recipe) (string, error) {
 	var id string
-	err := m.afterReaping(func() error {
-		return m.State.Update(func(tx *state.Tx) error {
-			var list []string
-			for _, r := range rs {
-				list = append(list, r.setup.Snap)
-			}
-			if err := snapstate.CheckConflict(tx, "", list...); err != nil {
+	err := m.update(func(tx *state.Tx) error {
+		var list []string
+		for _, r := range rs {
+			list = append(list, r.setup.Snap)
+		}
+		if err := snapstate.CheckConflict(tx, "", list...); err != nil {
+			return err
+		}
+		if again != nil {
+			if err := again(tx); err != nil {
 				return err
 			}
-			if again != nil {
-				if err := again(tx); err != nil {
-					return err
-				}
+		}
+		c := tx.NewChange(kind, summary)
+		if len(rs) == 0 {
+			c.SetDone()
+		}
+		for i, r := range rs {
+			lane := r.lane
+			if lane == 0 {
+				lane = i + 1
 			}
-			c := tx.NewChange(kind, summary)
-			if len(rs) == 0 {
-				c.SetDone()
+			if err := r.chain(tx, c, lane); err != nil {
+				return err
 			}
-			for i, r := range rs {
-				lane := r.lane
-				if lane == 0 {
-					lane = i + 1
-				}
-				if err := r.chain(tx, c, lane); err != nil {
-					return err
-				}
-			}
-			id = c.ID()
-			return names(c, list...)
-		})
+		}
+		id = c.ID()
+		return names(c, list...)
 	})
 	if err != nil {
 		return "", err

@@ -41,6 +41,11 @@ const (
 // reaping is the kind of the changes that a Reaper makes.
 const reaping = "discard-revision"
 
+// update makes a change, once no Reaper's is in its way.
+func (m *Manager) update(do func(tx *state.Tx) error) error {
+	return m.afterReaping(func() error { return m.State.Update(do) })
+}
+
 // afterReaping does what may be refused because of another change. One of a
 // Reaper was asked for by nobody and takes a moment: it is waited for.
 func (m *Manager) afterReaping(do func() error) error {

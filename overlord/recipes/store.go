@@ -493,7 +493,7 @@ func (m *Manager) storeRecipe(s *snapstate.Setup) (*recipe, func(tx *state.Tx) e
 // nothingToRefresh is the change of a refresh of all that are up to date.
 func (m *Manager) nothingToRefresh() (string, error) {
 	var id string
-	err := m.State.Update(func(tx *state.Tx) error {
+	err := m.update(func(tx *state.Tx) error {
 		c := tx.NewChange("refresh-snap", "Refresh all snaps: no updates")
 		c.SetDone()
 		id = c.ID()

@@ -202,7 +202,7 @@ func (m *Manager) Services(ctx context.Context, r ServicesRequest) (string, erro
 		return "", err
 	}
 	var id string
-	err = m.State.Update(func(tx *state.Tx) error {
+	err = m.update(func(tx *state.Tx) error {
 		c := tx.NewChange("service-control", fmt.Sprintf("Running service command %q for services %s", string(r.Event), quoted(r.Names)))
 		var list []string
 		for i, ctl := range controls {
