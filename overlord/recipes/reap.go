@@ -156,12 +156,14 @@ func (r *Reaper) await(ctx context.Context, l leaving) {
 		use, err := r.m.Installed.InUse(ctx, rec, l.rev)
 		if err != nil {
 			r.m.Log.Warn("cannot tell whether a revision is used", "snap", l.snap, "revision", l.rev, "err", err)
+			r.drop(l) // the end of the next change asks again
 			return
 		}
 		if !use.Pinned() {
 			break
 		}
 		if err := osutil.WaitPIDs(ctx, use.PIDs); err != nil {
+			r.drop(l)
 			return
 		}
 		select { // PID 1 takes a moment to notice, and what remains must not keep this busy
@@ -193,7 +195,9 @@ func (r *Reaper) reap(l leaving) error {
 	if errors.As(err, &conflict) {
 		return nil
 	}
-	r.set(l, tried)
+	if err == nil {
+		r.set(l, tried)
+	}
 	return err
 }
 
@@ -208,6 +212,12 @@ func (r *Reaper) set(l leaving, p progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.known[l] = p
+}
+
+func (r *Reaper) drop(l leaving) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.known, l)
 }
 
 // forget drops what is not on the list any more: a revision of that number may
