@@ -200,7 +200,7 @@ func (c *Change) Failed() error {
 	case c.Err != "":
 		return errors.New(c.Err)
 	}
-	return fmt.Errorf("change finished in status %q with no error message", c.Status)
+	return fmt.Errorf("the change is %q, and does not say why", c.Status)
 }
 
 // Timing is how long the tasks of a change took.
@@ -227,7 +227,7 @@ func (c *Client) Timings(ctx context.Context, id string) (*Timing, error) {
 		return nil, err
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("cannot find timings of change %q", id)
+		return nil, fmt.Errorf("cannot find how long change %q took", id)
 	}
 	return &out[0], nil
 }

@@ -62,7 +62,7 @@ func IsKind(err error, kind string) bool {
 type ConnectError struct{ Err error }
 
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("cannot communicate with server: %v", e.Err)
+	return fmt.Sprintf("cannot reach snapd: %v", e.Err)
 }
 
 func (e *ConnectError) Unwrap() error { return e.Err }

@@ -31,7 +31,7 @@ func getApps(c *call) *response {
 	switch sel := q.Get("select"); sel {
 	case "", "service":
 	default:
-		return badRequest("invalid select parameter: %q", sel)
+		return badSelect(sel, "service")
 	}
 	services, err := c.d.backend.ServiceViews(c.Context(), names)
 	if err != nil {
@@ -64,7 +64,7 @@ func postApps(c *call) *response {
 		return resp
 	}
 	if len(r.Names) == 0 {
-		return badRequest("cannot perform operation on services without a list of services to operate on")
+		return badRequest("cannot control services: none is named; want names such as web, for all of a snap, or web.server")
 	}
 	req := recipes.ServicesRequest{Names: r.Names, Enable: r.Enable, Disable: r.Disable, Reload: r.Reload}
 	switch r.Action {
@@ -75,7 +75,7 @@ func postApps(c *call) *response {
 	case "restart":
 		req.Event = lifecycle.Restart
 	default:
-		return badRequest("unknown action %q", r.Action)
+		return badRequest("cannot control services with %q: want start, stop or restart", r.Action)
 	}
 	if r.Enable && r.Action != "start" || r.Disable && r.Action != "stop" || r.Reload && r.Action != "restart" {
 		return badRequest("cannot %s: enable is for start, disable for stop and reload for restart", r.Action)

@@ -163,7 +163,7 @@ func getChanges(c *call) *response {
 		sel = client.ChangesInProgress
 	case client.ChangesAll, client.ChangesInProgress, client.ChangesReady:
 	default:
-		return badRequest("select should be one of: all,in-progress,ready")
+		return badSelect(sel, "all", "in-progress", "ready")
 	}
 	wanted := q.Get("for")
 	out := []client.Change{}
@@ -193,7 +193,7 @@ func waitChange(c *call) *response {
 	if s := q.Get("timeout"); s != "" {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < 0 {
-			return badRequest("cannot use timeout %q: want a duration such as 10s", s)
+			return badRequest("cannot use timeout=%q: want a duration such as 10s", s)
 		}
 		timeout = min(d, longestWait)
 	}
@@ -244,7 +244,7 @@ func postChange(c *call) *response {
 		return resp
 	}
 	if r.Action != "abort" {
-		return badRequest("change action %q is unsupported", r.Action)
+		return badRequest("cannot %s a change: it can be aborted, no more", quoted(r.Action))
 	}
 	id := c.PathValue("id")
 	ch, err := c.change(id)
@@ -270,7 +270,7 @@ func getDebug(c *call) *response {
 	case "state":
 		return exportState(c)
 	default:
-		return badRequest("unknown debug aspect %q", aspect)
+		return badRequest("cannot tell %q for debugging: want change-timings or state", aspect)
 	}
 	id := q.Get("change-id")
 	if id == "" {

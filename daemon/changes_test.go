@@ -88,7 +88,7 @@ func TestWaitChange(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("waited %v for what had happened", took)
 	}
-	if err := ch.Failed(); err == nil || err.Error() != `change finished in status "Hold" with no error message` {
+	if err := ch.Failed(); err == nil || err.Error() != `the change is "Hold", and does not say why` {
 		t.Errorf("Failed: %v", err)
 	}
 	if _, err := f.client.WaitChange(ctx, "99", nil); refusal(t, err).StatusCode != 404 {

@@ -40,7 +40,7 @@ func putConf(c *call) *response {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber() // a number stays what it was
 	if err := d.Decode(&values); err != nil {
-		return badRequest("cannot decode request body: %v", err)
+		return badRequest("cannot read the request as JSON: %v", err)
 	}
 	if len(values) == 0 {
 		return badRequest("cannot set options: none is named")

@@ -58,7 +58,7 @@ func getConnections(c *call) *response {
 	case "all":
 		all = true
 	default:
-		return badRequest("unsupported select qualifier")
+		return badSelect(sel, "all")
 	}
 	if name != "" && !interfaces.IsSystem(name) {
 		views, err := c.snaps([]string{name}, false)
@@ -123,7 +123,7 @@ func getInterfaces(c *call) *response {
 		all = true
 	case "connected":
 	default:
-		return badRequest("unsupported select qualifier")
+		return badSelect(sel, "all", "connected")
 	}
 	names := commaList(q.Get("names"))
 	out := []client.Interface{}
@@ -156,16 +156,16 @@ func postInterfaces(c *call) *response {
 		return resp
 	}
 	if r.Action == "" {
-		return badRequest("interface action not specified")
+		return badRequest("cannot change connections: the request has no action; want connect or disconnect")
 	}
 	if len(r.Plugs) > 1 || len(r.Slots) > 1 {
-		return badRequest("many-to-many operations are not implemented")
+		return badRequest("cannot %s %d plugs and %d slots in one request: want one of each", quoted(r.Action), len(r.Plugs), len(r.Slots))
 	}
 	if r.Action != "connect" && r.Action != "disconnect" {
-		return badRequest("unsupported interface action: %q", r.Action)
+		return badRequest("cannot change connections with %q: want connect or disconnect", r.Action)
 	}
 	if len(r.Plugs) == 0 || len(r.Slots) == 0 {
-		return badRequest("at least one plug and slot is required")
+		return badRequest("cannot %s: want one plug and one slot, of which parts may be empty", r.Action)
 	}
 	plug := interfaces.End{Snap: r.Plugs[0].Snap, Name: r.Plugs[0].Name}
 	slot := interfaces.End{Snap: r.Slots[0].Snap, Name: r.Slots[0].Name}

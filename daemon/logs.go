@@ -33,7 +33,7 @@ func getLogs(c *call) *response {
 	if s := q.Get("n"); s != "" {
 		v, err := strconv.ParseInt(s, 0, 32)
 		if err != nil {
-			return badRequest("invalid value for n: %q: %v", s, errors.Unwrap(err))
+			return badRequest("cannot show n=%q lines: want a number, or -1 for all", s)
 		}
 		n = int(v)
 	}
@@ -41,7 +41,7 @@ func getLogs(c *call) *response {
 	if s := q.Get("follow"); s != "" {
 		v, err := strconv.ParseBool(s)
 		if err != nil {
-			return badRequest("invalid value for follow: %q: %v", s, errors.Unwrap(err))
+			return badRequest("cannot use follow=%q: want true or false", s)
 		}
 		follow = v
 	}
@@ -77,7 +77,7 @@ func journalArguments(c *call, names []string) ([]string, *response) {
 		if len(names) > 0 {
 			return nil, failure(&snapstate.AppNotFoundError{Snap: names[0]})
 		}
-		return nil, failed(http.StatusNotFound, client.KindAppNotFound, "no matching services")
+		return nil, failed(http.StatusNotFound, client.KindAppNotFound, "cannot show logs: no snap has a service")
 	}
 	return args, nil
 }

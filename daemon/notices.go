@@ -82,12 +82,12 @@ func getNotices(c *call) *response {
 	var err error
 	if s := v.Get("after"); s != "" {
 		if q.after, err = time.Parse(time.RFC3339Nano, s); err != nil {
-			return badRequest("invalid \"after\" timestamp: %v", err)
+			return badRequest("cannot use after=%q: want a time such as 2026-01-31T10:00:00.5Z", s)
 		}
 	}
 	if s := v.Get("timeout"); s != "" {
 		if timeout, err = time.ParseDuration(s); err != nil || timeout < 0 {
-			return badRequest("invalid timeout: %q", s)
+			return badRequest("cannot use timeout=%q: want a duration such as 10s", s)
 		}
 	}
 	event := make(chan struct{}, 1)
@@ -131,5 +131,5 @@ func getNotice(c *call) *response {
 			return sync200(n)
 		}
 	}
-	return failed(http.StatusNotFound, "", "cannot find notice with ID "+quoted(id))
+	return failed(http.StatusNotFound, "", "cannot find notice "+quoted(id))
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"endured/client"
 )
@@ -45,6 +46,11 @@ func failed(status int, kind, message string) *response {
 
 func badRequest(format string, args ...any) *response {
 	return failed(http.StatusBadRequest, "", fmt.Sprintf(format, args...))
+}
+
+// badSelect refuses a query's select=, and names what it may be.
+func badSelect(got string, allowed ...string) *response {
+	return badRequest("cannot use select=%q: want %s or leave it out", got, strings.Join(allowed, ", "))
 }
 
 func denied(status int) *response {
@@ -92,7 +98,7 @@ func decodeBody(c *call, v any) *response {
 		return badRequest("cannot read request: %v", err)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return badRequest("cannot decode request body: %v", err)
+		return badRequest("cannot read the request as JSON: %v", err)
 	}
 	return nil
 }

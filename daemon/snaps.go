@@ -37,7 +37,7 @@ func getSnaps(c *call) *response {
 	case "all":
 		all = true
 	default:
-		return badRequest("invalid select parameter: %q", sel)
+		return badSelect(sel, "enabled", "all")
 	}
 	views, err := c.snaps(commaList(q.Get("snaps")), all)
 	if err != nil {
@@ -126,9 +126,9 @@ func postSnaps(c *call) *response {
 		return badRequest("cannot plan %q: a dry run knows install, refresh, revert and remove", r.Action)
 	}
 	if knownAction(r.Action) {
-		return badRequest("unsupported multi-snap operation %q", r.Action)
+		return badRequest("cannot %s several snaps in one request: install, refresh, remove, hold and unhold can be asked for so", r.Action)
 	}
-	return badRequest("unknown action %s", r.Action)
+	return badAction(r.Action)
 }
 
 // postSnap acts on one snap.
@@ -160,7 +160,7 @@ func postSnap(c *call) *response {
 	if knownAction(r.Action) {
 		return badRequest("cannot %s snap %q: this version cannot do that yet", r.Action, name)
 	}
-	return badRequest("unknown action %s", r.Action)
+	return badAction(r.Action)
 }
 
 // knownAction tells actions that snapd has from nonsense.
@@ -232,7 +232,7 @@ func oneMode(o client.InstallOptions) *response {
 		}
 	}
 	if modes > 1 {
-		return badRequest("cannot use devmode, classic and jailmode flags together")
+		return badRequest("cannot use more than one of devmode, classic and jailmode")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func storeOptions(r client.SnapRequest) (recipes.StoreOptions, *response) {
 	switch r.Transaction {
 	case "", "per-snap", "all-snaps":
 	default:
-		return recipes.StoreOptions{}, badRequest("invalid value for transaction type: %s", r.Transaction)
+		return recipes.StoreOptions{}, badRequest("cannot use transaction %q: want per-snap or all-snaps", r.Transaction)
 	}
 	if rev.Local() {
 		return recipes.StoreOptions{}, badRequest("cannot take revision %s from the store: it is a local one", rev)
@@ -82,7 +82,7 @@ func getFind(c *call) *response {
 	case sel == "refresh":
 		return findUpdates(c)
 	case sel != "" && sel != "private":
-		return badRequest("invalid select parameter: %q", sel)
+		return badSelect(sel, "refresh", "private")
 	case sel == "private":
 		return sync200([]client.Snap{})
 	case q.Get("name") != "":

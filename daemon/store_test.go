@@ -56,10 +56,10 @@ func TestStoreVerbs(t *testing.T) {
 	for body, message := range map[string]string{
 		`{"action":"refresh","snaps":["a","b"],"channel":"edge"}`: "cannot refresh several snaps to one channel",
 		`{"action":"install"}`: "no snap named",
-		`{"action":"install","snaps":["a"],"transaction":"maybe"}`:         "invalid value for transaction type",
+		`{"action":"install","snaps":["a"],"transaction":"maybe"}`:         `cannot use transaction \"maybe\": want per-snap or all-snaps`,
 		`{"action":"install","snaps":["a"],"revision":"x1"}`:               "it is a local one",
 		`{"action":"install","snaps":["a"],"path":"/x.snap"}`:              "send the file",
-		`{"action":"refresh","snaps":["a"],"devmode":true,"classic":true}`: "together",
+		`{"action":"refresh","snaps":["a"],"devmode":true,"classic":true}`: "cannot use more than one of devmode",
 	} {
 		if status, answer := f.raw("POST", "/v2/snaps", "application/json", strings.NewReader(body)); status != 400 || !strings.Contains(answer, message) {
 			t.Errorf("%s: %d %s", body, status, answer)

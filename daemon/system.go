@@ -97,7 +97,7 @@ func getWarnings(c *call) *response {
 	case "all":
 		all = true
 	default:
-		return badRequest("invalid select parameter: %q", sel)
+		return badSelect(sel, "pending", "all")
 	}
 	list, err := c.d.warnings(all)
 	if err != nil {
@@ -123,7 +123,7 @@ func postWarnings(c *call) *response {
 		return resp
 	}
 	if r.Action != "okay" {
-		return badRequest("unknown warning action %q", r.Action)
+		return badRequest("cannot %s warnings: they can be okayed, no more", quoted(r.Action))
 	}
 	n := 0
 	err := c.d.backend.State().Update(func(tx *state.Tx) error {

@@ -38,7 +38,7 @@ func (u *upload) discard() {
 // postUpload installs a file that is sent in a form.
 func postUpload(c *call, boundary string) *response {
 	if boundary == "" {
-		return badRequest("cannot read POST form: no boundary")
+		return badRequest("cannot read the upload: its Content-Type has no boundary")
 	}
 	u := &upload{fields: map[string]string{}}
 	resp := u.read(c, multipart.NewReader(c.Body, boundary))
@@ -59,15 +59,15 @@ func (u *upload) read(c *call, form *multipart.Reader) *response {
 			return nil
 		}
 		if err != nil {
-			return badRequest("cannot read POST form: %v", err)
+			return badRequest("cannot read the upload: %v", err)
 		}
 		if n >= maxFields {
-			return badRequest("cannot read POST form: more than %d fields", maxFields)
+			return badRequest("cannot read the upload: more than %d fields", maxFields)
 		}
 		if part.FormName() != "snap" {
 			raw, err := io.ReadAll(io.LimitReader(part, maxField+1))
 			if err != nil || len(raw) > maxField {
-				return badRequest("cannot read POST form: field %q is too long or cut off", part.FormName())
+				return badRequest("cannot read the upload: field %q is too long or cut off", part.FormName())
 			}
 			u.fields[part.FormName()] = string(raw)
 			continue
@@ -89,7 +89,7 @@ func badAction(action string) *response {
 	if knownAction(action) {
 		return badRequest("cannot %s: this version cannot do that yet", action)
 	}
-	return badRequest("unknown action %s", action)
+	return badRequest("cannot act on snaps with %q: want install, refresh, revert, remove, enable, disable, switch, hold or unhold", action)
 }
 
 // spool stores the file beside the installed ones, where it can be renamed.
@@ -140,7 +140,7 @@ func (u *upload) install(c *call) *response {
 	case u.fields["name"] != "":
 		return badRequest("cannot install under another name: parallel instances are not supported yet")
 	case !hasFile:
-		return badRequest(`cannot find "snap" file field in provided multipart/form-data payload`)
+		return badRequest(`cannot install from the upload: there is no file in it, which is a field named "snap"`)
 	}
 	var o client.InstallOptions
 	for field, set := range map[string]*bool{
@@ -151,7 +151,7 @@ func (u *upload) install(c *call) *response {
 			*set = true
 		case "", "false":
 		default:
-			return badRequest("cannot read POST form: %s is %q, want true or false", field, v)
+			return badRequest("cannot read the upload: %s is %q, want true or false", field, v)
 		}
 	}
 	name := u.fields["snap-path"]

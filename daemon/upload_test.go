@@ -67,7 +67,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 		t.Errorf("without --dangerous: %+v", e)
 	}
 	_, err = f.client.InstallFile(ctx, big, client.InstallOptions{Dangerous: true, DevMode: true, JailMode: true}, nil)
-	if e := refusal(t, err); e.Message != "cannot use devmode, classic and jailmode flags together" {
+	if e := refusal(t, err); e.Message != "cannot use more than one of devmode, classic and jailmode" {
 		t.Errorf("two modes: %+v", e)
 	}
 	f.fake.mu.Lock()
@@ -84,12 +84,12 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 	}{
 		{[][2]string{{"action", "try"}, {"snap-path", "/d"}}, "cannot try: this version cannot do that yet"},
 		{[][2]string{{"action", "try"}, {"snap", "data"}}, "cannot try: this version cannot do that yet"},
-		{[][2]string{{"action", "install"}, {"dangerous", "true"}}, `cannot find "snap" file field in provided multipart/form-data payload`},
-		{[][2]string{{"dangerous", "maybe"}, {"snap", "data"}}, `cannot read POST form: dangerous is "maybe", want true or false`},
+		{[][2]string{{"action", "install"}, {"dangerous", "true"}}, `cannot install from the upload: there is no file in it, which is a field named "snap"`},
+		{[][2]string{{"dangerous", "maybe"}, {"snap", "data"}}, `cannot read the upload: dangerous is "maybe", want true or false`},
 		{[][2]string{{"dangerous", "true"}, {"snap", "a"}, {"snap", "b"}}, "it is no squashfs"},
 		{[][2]string{{"dangerous", "true"}, {"dry-run", "true"}, {"snap", "a"}}, "cannot plan the installation of an upload: name the file by its path"},
 		{[][2]string{{"dangerous", "true"}, {"name", "probe_two"}, {"snap", "a"}}, "cannot install under another name: parallel instances are not supported yet"},
-		{[][2]string{{"action", strings.Repeat("x", 20<<10)}}, `cannot read POST form: field "action" is too long or cut off`},
+		{[][2]string{{"action", strings.Repeat("x", 20<<10)}}, `cannot read the upload: field "action" is too long or cut off`},
 	} {
 		var b bytes.Buffer
 		form := multipart.NewWriter(&b)

@@ -98,7 +98,7 @@ func TestConnectable(t *testing.T) {
 		{"web:network", ":network", "web:network snapd:network"},
 		{"web:network", "core", "web:network snapd:network"},
 		{"web:docs", "docs:docs", "web:docs docs:docs"},
-		{"web:docs", "docs", `cannot use: snap "docs" has multiple "content" interface slots: docs, more`},
+		{"web:docs", "docs", `cannot use: snap "docs" has several slots of interface "content" (docs, more): name one`},
 		{"web:docs", "docs:more", `the plug wants the content "docs", the slot has "more"`},
 		{"web:docs", "", `snap "snapd" has no "content" interface slots`},
 		{"web:nope", "", `snap "web" has no plug named "nope"`},

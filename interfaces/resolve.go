@@ -91,7 +91,7 @@ func (r *Repository) onlySlot(name, iface string) (string, error) {
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("snap %q has multiple %q interface slots: %s", i.Name, iface, strings.Join(found, ", "))
+	return "", fmt.Errorf("snap %q has several slots of interface %q (%s): name one", i.Name, iface, strings.Join(found, ", "))
 }
 
 // Disconnectable finds what to disconnect: the connection of the two ends, or,

@@ -22,14 +22,14 @@ func newChangesCommand(a *app) *cobra.Command {
 		Use:   "changes [SNAP]",
 		Short: "List what was done to the system",
 		Long:  long("List recent changes to the system, or those of one snap. 'snap tasks ID' shows\nthe steps of one."),
-		Args:  usage(0, 1, ""),
+		Args:  usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := ""
 			if len(args) > 0 {
 				name = args[0]
 			}
 			if _, err := strconv.Atoi(name); err == nil {
-				return fmt.Errorf("'snap changes' command expects a snap name, try 'snap tasks %s'", name)
+				return fmt.Errorf("cannot list changes of %q: that is no name of a snap; 'snap tasks %[1]s' shows a change", name)
 			}
 			list, err := a.client.Changes(c.Context(), client.ChangesAll, name)
 			if err != nil {
@@ -61,16 +61,16 @@ func newChangesCommand(a *app) *cobra.Command {
 type pick struct{ last string }
 
 func (p *pick) flag(c *cobra.Command) {
-	c.Flags().StringVar(&p.last, "last", "", "Select the last change of a kind: install, refresh, remove, revert, …\n(with a question mark at the end, none is no error)")
+	c.Flags().StringVar(&p.last, "last", "", "Select the last change of a kind: install, refresh, remove, revert, …\n(KIND? is content if there is none)")
 }
 
 // find returns the id of the change, "" for none if that is no error.
 func (p *pick) find(ctx context.Context, a *app, args []string) (string, error) {
 	switch {
 	case p.last == "" && len(args) == 0:
-		return "", usageErrorf("please provide change ID or type with --last=<type>")
+		return "", usageErrorf("cannot tell which change is meant: want its id, or --last=KIND")
 	case p.last != "" && len(args) > 0:
-		return "", usageErrorf("cannot use change ID and type together")
+		return "", usageErrorf("cannot take both an id and --last")
 	case p.last == "":
 		return args[0], nil
 	}
@@ -87,7 +87,7 @@ func (p *pick) find(ctx context.Context, a *app, args []string) (string, error) 
 	if optional {
 		return "", nil
 	}
-	return "", fmt.Errorf("no changes of type %q found", kind)
+	return "", fmt.Errorf("cannot find a change of kind %q", kind)
 }
 
 func newTasksCommand(a *app) *cobra.Command {
@@ -101,7 +101,7 @@ func newTasksCommand(a *app) *cobra.Command {
 		Aliases: []string{"change"},
 		Short:   "Show the steps of a change",
 		Long:    long("Show the steps of a change, and below them what each one logged."),
-		Args:    usage(0, 1, ""),
+		Args:    usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := p.find(c.Context(), a, args)
 			if err != nil || id == "" {
@@ -160,7 +160,7 @@ func newWatchCommand(a *app) *cobra.Command {
 		Use:   "watch [ID]",
 		Short: "Wait for a change",
 		Long:  long("Wait for a change that is under way, showing its progress, and end as it does.\nCtrl-C asks to abort it."),
-		Args:  usage(0, 1, ""),
+		Args:  usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := p.find(c.Context(), a, args)
 			if err != nil || id == "" {
@@ -180,7 +180,7 @@ func newAbortCommand(a *app) *cobra.Command {
 		Use:   "abort [ID]",
 		Short: "Abort a change and undo what it did",
 		Long:  long("Ask for a change that is under way to be aborted. What it has done is undone."),
-		Args:  usage(0, 1, ""),
+		Args:  usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := p.find(c.Context(), a, args)
 			if err != nil || id == "" {

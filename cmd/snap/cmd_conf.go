@@ -31,10 +31,10 @@ func newGetCommand(a *app) *cobra.Command {
 Print options: the value of one, or a table of several, of those below one, or
 of all that are set.
 ` + settingsHelp),
-		Args: usage(1, -1, "<snap>"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if document && list {
-				return usageErrorf("cannot use -d and -l together")
+				return usageErrorf("cannot print with both -d and -l")
 			}
 			return a.get(c.Context(), args[0], args[1:], document, list, typed)
 		},
@@ -51,7 +51,7 @@ func (a *app) get(ctx context.Context, name string, keys []string, document, lis
 		return err
 	}
 	if len(keys) == 0 && len(conf) == 0 {
-		return fmt.Errorf("snap %q has no configuration", name)
+		return fmt.Errorf("snap %q has no option set", name)
 	}
 	if document {
 		raw, err := json.MarshalIndent(conf, "", "\t")
@@ -121,10 +121,10 @@ Change options. A value that is JSON is taken as such, others are strings;
 
   snap set system refresh.stop-timeout-max=10s
   snap set system refresh-mode.web.server=endure`, exitConflict),
-		Args: usage(2, -1, "<key>=<value>"),
+		Args: usage(2, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if typed && asString {
-				return usageErrorf("cannot use -t and -s together")
+				return usageErrorf("cannot read values with both -t and -s")
 			}
 			values := map[string]any{}
 			for _, arg := range args[1:] {
@@ -136,7 +136,7 @@ Change options. A value that is JSON is taken as such, others are strings;
 		},
 	}
 	c.Flags().BoolVarP(&typed, "typed", "t", false, "Refuse a value that is not JSON")
-	c.Flags().BoolVarP(&asString, "string", "s", false, "Take every value as a string")
+	c.Flags().BoolVarP(&asString, "string", "s", false, "Take all values as text")
 	w.flag(c)
 	return c
 }
@@ -149,7 +149,7 @@ func assignment(values map[string]any, arg string, typed, asString bool) error {
 		return nil
 	}
 	if !ok || key == "" {
-		return usageErrorf("invalid configuration: %q (want key=value)", arg)
+		return usageErrorf("cannot set %q: want KEY=VALUE, or KEY! to unset", arg)
 	}
 	var v any = text
 	if !asString {
@@ -170,7 +170,7 @@ func newUnsetCommand(a *app) *cobra.Command {
 		Use:   "unset SNAP KEY...",
 		Short: "Take options away",
 		Long:  long("Take options away, each with those below it.\n"+settingsHelp, exitConflict),
-		Args:  usage(2, -1, "<key>"),
+		Args:  usage(2, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			values := map[string]any{}
 			for _, key := range args[1:] {

@@ -19,7 +19,7 @@ func isHost(name string) bool { return name == "snapd" || name == "core" || name
 func cutEnd(arg string) (snapName, name string, err error) {
 	snapName, name, found := strings.Cut(arg, ":")
 	if arg == "" || found && name == "" || strings.Contains(name, ":") {
-		return "", "", usageErrorf("invalid value: %q (want snap:name or snap)", arg)
+		return "", "", usageErrorf("cannot use %q: want SNAP:NAME or SNAP", arg)
 	}
 	return snapName, name, nil
 }
@@ -28,7 +28,7 @@ func newConnectCommand(a *app) *cobra.Command {
 	var w waiting
 	c := &cobra.Command{
 		Use:   "connect SNAP:PLUG [SNAP:SLOT]",
-		Short: "Connect a plug to a slot",
+		Short: "Connect a plug with a slot",
 		Long: long(`
 Connect a plug to a slot: the snap gets what the slot offers.
 
@@ -38,7 +38,7 @@ Connect a plug to a slot: the snap gets what the slot offers.
 
 New rules of access hold at once. What only a start can give, such as a
 directory of another snap, is there after the next start of the service.`, exitConflict),
-		Args: usage(1, 2, "<snap>:<plug>"),
+		Args: usage(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			r := client.InterfaceRequest{Action: "connect", Plugs: make([]client.PlugRef, 1), Slots: make([]client.SlotRef, 1)}
 			var err error
@@ -65,7 +65,7 @@ func newDisconnectCommand(a *app) *cobra.Command {
 	r := client.InterfaceRequest{Action: "disconnect"}
 	c := &cobra.Command{
 		Use:   "disconnect SNAP:PLUG [SNAP:SLOT]",
-		Short: "Disconnect a plug from a slot",
+		Short: "Take a connection away",
 		Long: long(`
 Disconnect a plug from a slot.
 
@@ -74,7 +74,7 @@ Disconnect a plug from a slot.
 
 What was connected without being asked for stays away, over refreshes too, until
 'snap connect'. With --forget that is not remembered.`, exitConflict),
-		Args: usage(1, 2, "<snap>:<plug>"),
+		Args: usage(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			r.Plugs, r.Slots = make([]client.PlugRef, 1), make([]client.SlotRef, 1)
 			last := len(args) - 1
@@ -92,7 +92,7 @@ What was connected without being asked for stays away, over refreshes too, until
 			}
 			err = a.changeConnection(c.Context(), w, r)
 			if client.IsKind(err, client.KindUnchanged) {
-				fmt.Fprintln(a.err, "No connections to disconnect")
+				fmt.Fprintln(a.err, "Nothing is connected there.")
 				return nil
 			}
 			return err

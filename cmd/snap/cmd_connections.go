@@ -23,11 +23,11 @@ func newConnectionsCommand(a *app) *cobra.Command {
 List connections: those of all snaps, or plugs and slots of one snap, connected
 or not. Notes say "manual" of a connection that was asked for. A slot without a
 snap is the system's.`),
-		Args: usage(0, 1, ""),
+		Args: usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := firstOf(args)
 			if name != "" && all {
-				return usageErrorf("cannot use --all with snap name")
+				return usageErrorf("cannot use --all for one snap: its plugs and slots are all listed anyway")
 			}
 			got, err := a.client.Connections(c.Context(), name, all || name != "")
 			if err != nil {
@@ -96,7 +96,7 @@ func newInterfaceCommand(a *app) *cobra.Command {
 		Long: long(`
 Describe an interface and list its plugs and slots. Without a name, list the
 interfaces that are in use.`),
-		Args: usage(0, 1, ""),
+		Args: usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				list, err := a.client.Interfaces(c.Context(), nil, false, all)
@@ -104,7 +104,7 @@ interfaces that are in use.`),
 					return err
 				}
 				if len(list) == 0 {
-					return fmt.Errorf("no interfaces currently connected")
+					return fmt.Errorf("no interface has a connection; --all lists every one")
 				}
 				t := newTable("Name", "Summary")
 				for _, i := range list {

@@ -23,7 +23,7 @@ func newDebugCommand(a *app) *cobra.Command {
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageErrorf("unknown command %q, see 'snap help debug'.", args[0])
+				return usageErrorf("cannot find a command %q: 'snap help debug' lists them", args[0])
 			}
 			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
 		},
@@ -40,7 +40,7 @@ func newStateCommand(a *app) *cobra.Command {
 		Long: long(`
 Show all changes with their tasks. With --export print the state of snapd as
 JSON, in the schema of snapd's state.json, which other tools can read.`),
-		Args: usage(0, 0, ""),
+		Args: usage(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if export {
 				raw, err := a.client.State(c.Context())
@@ -78,7 +78,7 @@ func newTimingsCommand(a *app) *cobra.Command {
 		Use:   "timings [ID]",
 		Short: "Show how long the steps of a change took",
 		Long:  long("Show how long each step of a change took to do, and to undo."),
-		Args:  usage(0, 1, ""),
+		Args:  usage(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := p.find(c.Context(), a, args)
 			if err != nil || id == "" {

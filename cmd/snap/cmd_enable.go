@@ -26,7 +26,7 @@ func (a *app) switchCommand(verb, short, text string, begin func(context.Context
 		Use:   verb + " NAME",
 		Short: short,
 		Long:  long(text, exitConflict),
-		Args:  usage(1, 1, "<snap>"),
+		Args:  usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			id, err := begin(c.Context(), args[0])
 			if err != nil {

@@ -33,7 +33,7 @@ func newExplainCommand(a *app) *cobra.Command {
 Say, in a sentence each, what a refresh, a stop, a restart, disabling, removing,
 a shutdown and a crash do to the services of an installed snap, of a file, or of
 an unpacked snap. For an installed snap, as root, the operator's settings count.`),
-		Args: usage(1, 1, "<snap>"),
+		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			info, installed, err := a.readSnap(args[0])
 			if err != nil {
@@ -157,7 +157,7 @@ func newLintCommand(a *app) *cobra.Command {
 Check a file, or the directory of an unpacked snap. Found is what would be
 refused, what has no effect, and what is dangerous across a refresh, each with
 its key in snap.yaml and what to do about it.`, "A snap with findings exits with 1."),
-		Args: usage(1, 1, "<file>"),
+		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			list, err := lint(args[0], ceiling)
 			if err != nil {

@@ -26,7 +26,7 @@ func newInfoCommand(a *app) *cobra.Command {
 		Long: long(`
 Show what is known of snaps: of those that are installed, of those in the store,
 and of files.`),
-		Args: usage(1, -1, "<snap> (at least 1 argument)"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var all []snapInfo
 			for _, arg := range args {
@@ -86,9 +86,9 @@ func (a *app) lookAt(ctx context.Context, arg string) (snapInfo, error) {
 	}
 	if out.Installed == nil && out.Store == nil {
 		if client.IsKind(serr, client.KindNotFound) {
-			return out, fmt.Errorf("no snap found for %q", arg)
+			return out, fmt.Errorf("cannot find %q, as a snap here, in the store, or as a file", arg)
 		}
-		return out, fmt.Errorf("no snap found for %q: %w", arg, serr)
+		return out, fmt.Errorf("cannot find %q: %w", arg, serr)
 	}
 	return out, nil
 }
@@ -244,7 +244,7 @@ func newFindCommand(a *app) *cobra.Command {
 		Use:   "find [WORD...]",
 		Short: "Find snaps in the store",
 		Long:  long("List the snaps of the store whose name, title or summary holds all of the words."),
-		Args:  usage(0, -1, ""),
+		Args:  usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			list, err := a.client.Find(c.Context(), strings.Join(args, " "))
 			if err != nil {
@@ -254,7 +254,7 @@ func newFindCommand(a *app) *cobra.Command {
 				return err
 			}
 			if len(list) == 0 {
-				fmt.Fprintf(a.err, "No matching snaps for %q\n", strings.Join(args, " "))
+				fmt.Fprintf(a.err, "No snap of the store matches %q.\n", strings.Join(args, " "))
 				return nil
 			}
 			t := newTable("Name", "Version", "Publisher", "Notes", "Summary")
@@ -281,7 +281,7 @@ func newSwitchCommand(a *app) *cobra.Command {
 		Use:   "switch NAME --channel=CHANNEL",
 		Short: "Follow another channel from the next refresh on",
 		Long:  long("Change which channel a snap follows. Nothing is refreshed by it.", exitConflict),
-		Args:  usage(1, 1, "<snap>"),
+		Args:  usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if channel == "" {
 				return usageErrorf("missing --channel=<channel-name> parameter")
@@ -297,7 +297,7 @@ func newSwitchCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%q switched to the %q channel\n", s.Name, orDash(s.TrackingChannel))
+			fmt.Fprintf(a.out, "%s tracks %s now\n", s.Name, orDash(s.TrackingChannel))
 			return nil
 		},
 	}

@@ -54,7 +54,7 @@ func (s *fromStore) settle(names []string) error {
 			continue
 		}
 		if s.store.Channel != "" {
-			return usageErrorf("please specify a single channel")
+			return usageErrorf("cannot follow several channels: want one of --channel, --stable, --candidate, --beta and --edge")
 		}
 		s.store.Channel = risk
 	}
@@ -66,7 +66,7 @@ func (s *fromStore) settle(names []string) error {
 		return usageErrorf("invalid value %q for --transaction: want per-snap or all-snaps", s.whole)
 	}
 	if s.store.Revision != "" && len(names) != 1 {
-		return usageErrorf("a single snap name is needed to specify --revision")
+		return usageErrorf("cannot use --revision for several snaps: want one name")
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ file needs --dangerous (or --devmode), since nothing vouches for it.
 
 With --dry-run nothing is installed: it is shown what would happen to every
 service.`, exitConflict),
-		Args: usage(1, -1, "<snap> (at least 1 argument)"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return cmd.run(c.Context(), args)
 		},

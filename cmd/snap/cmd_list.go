@@ -26,20 +26,20 @@ Notes are: disabled (not the current revision, or switched off), devmode,
 classic, jailmode, partly-confined (the kernel has no AppArmor, see
 'snap warnings'), broken, and what the snap says of its health unless
 it is okay: waiting, blocked or error.`),
-		Args: usage(0, -1, ""),
+		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			snaps, err := a.client.Snaps(c.Context(), args, all)
 			if err != nil {
 				return err
 			}
 			if len(snaps) == 0 && len(args) > 0 {
-				return errors.New("no matching snaps installed")
+				return errors.New("none of these snaps is installed")
 			}
 			if done, err := o.json(a, snaps); done || err != nil {
 				return err
 			}
 			if len(snaps) == 0 {
-				fmt.Fprintln(a.err, "No snaps are installed yet. Try 'snap install --dangerous ./FILE.snap'.")
+				fmt.Fprintln(a.err, "No snap is installed. 'snap find' shows what the store has, 'snap install' takes a name or a file.")
 				return nil
 			}
 			t := newTable("Name", "Version", "Rev", "Tracking", "Publisher", "Notes")

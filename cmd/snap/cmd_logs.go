@@ -24,13 +24,13 @@ func newLogsCommand(a *app) *cobra.Command {
 Show the last lines that services have logged, with those of processes that
 earlier refreshes left running. A service is named "snap.service"; "snap" means
 all of its services. With --format=json each line is a JSON object.`),
-		Args: usage(1, -1, "<service> (at least 1 argument)"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			n := -1
 			if lines != "all" {
 				v, err := strconv.ParseInt(lines, 0, 32)
 				if err != nil || v < 0 {
-					return usageErrorf("invalid argument for flag ‘-n’: expected a non-negative integer argument, or “all”.")
+					return usageErrorf("cannot show -n %q lines: want a number or \"all\"", lines)
 				}
 				n = int(v)
 			}

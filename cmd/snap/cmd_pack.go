@@ -25,7 +25,7 @@ into a .snap file in TARGET-DIR (the working directory by default).
 
 With --check-skeleton nothing is packed: meta/snap.yaml is checked, and that
 the commands it names exist.`, "20  mksquashfs failed or is not installed"),
-		Args: usage(0, 2, ""),
+		Args: usage(0, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir, target := ".", "."
 			if len(args) > 0 {

@@ -31,7 +31,7 @@ holds up no other. What happens to running services is what they declared with
 refresh-mode; --list shows which refreshes there are and what each would
 disturb, --dry-run the whole plan. A snap that came from a file is refreshed by
 installing another file over it, or goes to the store's revision with --amend.`, exitConflict),
-		Args: usage(0, -1, ""),
+		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error { return cmd.run(c.Context(), args) },
 	}
 	cmd.flags(c)
@@ -53,7 +53,7 @@ func (cmd *refreshCommand) run(ctx context.Context, names []string) error {
 		return err
 	}
 	if len(names) != 1 && (cmd.store.Channel != "" || cmd.store.Amend) {
-		return usageErrorf("a single snap name is needed to specify a channel or --amend")
+		return usageErrorf("cannot use a channel or --amend for several snaps: want one name")
 	}
 	switch {
 	case cmd.list:
@@ -66,7 +66,7 @@ func (cmd *refreshCommand) run(ctx context.Context, names []string) error {
 			return cmd.settled(err)
 		}
 		if len(plans) == 0 && cmd.format != "json" {
-			fmt.Fprintln(cmd.err, "All snaps up to date.")
+			fmt.Fprintln(cmd.err, "Every snap is up to date.")
 			return nil
 		}
 		return cmd.showPlans(cmd.output, plans)
@@ -77,7 +77,7 @@ func (cmd *refreshCommand) run(ctx context.Context, names []string) error {
 	}
 	ch, err := cmd.wait(ctx, cmd.waiting, id)
 	if err == nil && len(ch.SnapNames()) == 0 {
-		fmt.Fprintln(cmd.err, "All snaps up to date.")
+		fmt.Fprintln(cmd.err, "Every snap is up to date.")
 		return nil
 	}
 	return cmd.report(ctx, ch, err, "refreshed")
@@ -101,7 +101,7 @@ func (cmd *refreshCommand) listUpdates(ctx context.Context) error {
 		return err
 	}
 	if len(list) == 0 {
-		fmt.Fprintln(cmd.err, "All snaps up to date.")
+		fmt.Fprintln(cmd.err, "Every snap is up to date.")
 		return nil
 	}
 	t := newTable("Name", "Version", "Rev", "Size", "Publisher", "Notes", "Services")

@@ -27,10 +27,10 @@ refresh-mode. A snapshot of the data is saved first, unless --purge is given.
 A snap with running apps is not removed, unless --terminate is given.
 
 With --revision only that revision is removed; it must not be the current one.`, exitConflict),
-		Args: usage(1, -1, "<snap> (at least 1 argument)"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.Revision != "" && len(args) > 1 {
-				return usageErrorf("a single snap name must be specified when removing a revision")
+				return usageErrorf("cannot use --revision for several snaps: want one name")
 			}
 			if dryRun {
 				plans, err := a.client.PlanRemove(c.Context(), args, o)
@@ -44,7 +44,7 @@ With --revision only that revision is removed; it must not be the current one.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Revision, "revision", "", "Remove only this revision")
-	f.BoolVar(&o.Purge, "purge", false, "Remove the snap without saving a snapshot of its data")
+	f.BoolVar(&o.Purge, "purge", false, "Save no snapshot of the data")
 	f.BoolVar(&o.Terminate, "terminate", false, "End running apps instead of refusing")
 	f.BoolVar(&dryRun, "dry-run", false, "Show what would happen to running services, and do nothing")
 	w.flag(c)

@@ -23,7 +23,7 @@ Make the revision before the current one, or the one that --revision names,
 current again. Its data comes back as it was when it was left; what the current
 revision has written since stays with that revision. Processes are treated as
 in a refresh. See 'snap list --all' for revisions.`, exitConflict),
-		Args: usage(1, 1, "<snap>"),
+		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			name := args[0]
 			if dryRun {

@@ -34,7 +34,7 @@ on that revision for as long as it runs, whatever is refreshed meanwhile.
 Services are not run this way: see 'snap start'.
 
 With --shell a shell is run in the command's place.`) + "\nOtherwise the exit status is that of the command.",
-		Args: usage(1, -1, "<snap[.app]>"),
+		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if shell {
 				return a.start(c.Context(), args[0], args[1:], a.shellOf)
@@ -190,14 +190,14 @@ func (a *app) track(ctx context.Context, snapName, appName string) (snap.Revisio
 func (a *app) current(snapName string) (snap.Revision, error) {
 	link, err := os.Readlink(a.dirs.Current(snapName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("cannot find current revision for snap %q: it is not installed, or disabled", snapName)
+		return 0, fmt.Errorf("cannot find snap %q: it is not installed, or disabled", snapName)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+		return 0, fmt.Errorf("cannot tell which revision of snap %q is current: %w", snapName, err)
 	}
 	rev, err := snap.ParseRevision(filepath.Base(link))
 	if err != nil {
-		return 0, fmt.Errorf("cannot find current revision for snap %q: %w", snapName, err)
+		return 0, fmt.Errorf("cannot tell which revision of snap %q is current: %w", snapName, err)
 	}
 	return rev, nil
 }

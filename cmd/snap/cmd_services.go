@@ -24,7 +24,7 @@ List the services of all snaps, or of those named ("snap" or "snap.service").
 Notes say what activates a service, and "runs REVISION" when its processes were
 started from another revision than the current one. "N left of REVISION" are
 processes that an earlier refresh left running, as its refresh-mode asked.`),
-		Args: usage(0, -1, ""),
+		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			services, err := a.client.Services(c.Context(), args)
 			if err != nil {
@@ -34,7 +34,7 @@ processes that an earlier refresh left running, as its refresh-mode asked.`),
 				return err
 			}
 			if len(services) == 0 {
-				fmt.Fprintln(a.err, "There are no services provided by installed snaps.")
+				fmt.Fprintln(a.err, "No snap has a service.")
 				return nil
 			}
 			t := newTable("Service", "Startup", "Current", "Notes")
@@ -112,7 +112,7 @@ func (a *app) controlCommand(r *client.AppsRequest, short, text, answer string) 
 		Use:   r.Action + " SERVICE...",
 		Short: short,
 		Long:  long(text+"\nA service is named \"snap.service\"; \"snap\" means all of its services.", exitConflict),
-		Args:  usage(1, -1, "<service> (at least 1 argument)"),
+		Args:  usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r.Names = args
 			return a.control(c.Context(), w, *r, answer)

@@ -29,7 +29,7 @@ the index: a channel offers the highest revision that names it.
 snapd reads the store in /var/lib/snapd/store, or where 'snap set system
 store.path=DIR' says. Only root may be able to write there: nothing else vouches
 for these snaps.`),
-		Args: usage(1, 1, "<dir>"),
+		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var list []store.Channel
 			for _, name := range channels {

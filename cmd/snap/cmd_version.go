@@ -20,7 +20,7 @@ func newVersionCommand(a *app) *cobra.Command {
 		Use:   "version",
 		Short: "Show the versions of client, daemon and system",
 		Long:  long("Show the versions of the client, the daemon and the system. A daemon that does\nnot answer is shown as unavailable."),
-		Args:  usage(0, 0, ""),
+		Args:  usage(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), versionPatience)
 			defer cancel()

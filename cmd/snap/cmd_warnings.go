@@ -18,7 +18,7 @@ func newWarningsCommand(a *app) *cobra.Command {
 		Use:   "warnings",
 		Short: "List warnings",
 		Long:  long("List warnings that were not acknowledged yet. 'snap okay' acknowledges those\nthat were listed."),
-		Args:  usage(0, 0, ""),
+		Args:  usage(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			list, err := a.client.Warnings(c.Context(), all)
 			if err != nil {
@@ -57,11 +57,11 @@ func newOkayCommand(a *app) *cobra.Command {
 		Use:   "okay",
 		Short: "Acknowledge warnings",
 		Long:  long("Acknowledge the warnings that 'snap warnings' listed."),
-		Args:  usage(0, 0, ""),
+		Args:  usage(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			seen := a.warningsSeen()
 			if seen.IsZero() {
-				return errors.New("you must have looked at the warnings before acknowledging them. Try 'snap warnings'.")
+				return errors.New("cannot okay warnings that were not shown: see 'snap warnings' first")
 			}
 			return a.client.Okay(c.Context(), seen)
 		},

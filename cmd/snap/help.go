@@ -36,7 +36,7 @@ func categories() []category {
 
 // shortHelp is what "snap" and "snap help" print.
 func (a *app) shortHelp(root *cobra.Command) {
-	fmt.Fprintf(a.out, "%s\n\nUsage: snap <command> [<options>...]\n\nCommands can be classified as follows:\n\n", root.Long)
+	fmt.Fprintf(a.out, "%s\n\nUsage: snap COMMAND [OPTION...] [ARGUMENT...]\n\nCommands, by what they are for:\n\n", root.Long)
 	width := 0
 	for _, c := range categories() {
 		width = max(width, len(c.title))
@@ -44,7 +44,7 @@ func (a *app) shortHelp(root *cobra.Command) {
 	for _, c := range categories() {
 		fmt.Fprintf(a.out, "  %*s: %s\n", width, c.title, c.commands)
 	}
-	fmt.Fprint(a.out, "\nFor more information about a command, run 'snap help <command>'.\nFor a short summary of all commands, run 'snap help --all'.\n")
+	fmt.Fprint(a.out, "\n'snap help COMMAND' tells more about one, 'snap help --all' lists them with a line each.\n")
 }
 
 // setHelp makes help of one command cobra's, and that of all commands ours.
@@ -60,8 +60,8 @@ func (a *app) setHelp(root *cobra.Command) {
 	all := false
 	help := &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Show help about a command",
-		Long:  long("Show help about a command, or with --all a line about each."),
+		Short: "Tell what a command does",
+		Long:  long("Tell what a command does, or with --all what each does in a line."),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if all {
 				whole(root, nil)
@@ -69,13 +69,13 @@ func (a *app) setHelp(root *cobra.Command) {
 			}
 			c, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return usageErrorf("unknown command %q, see 'snap help'.", strings.Join(args, " "))
+				return usageErrorf("cannot find a command %q: 'snap help --all' lists them", strings.Join(args, " "))
 			}
 			c.InitDefaultHelpFlag()
 			return c.Help()
 		},
 	}
-	help.Flags().BoolVar(&all, "all", false, "Show a short summary of all commands")
+	help.Flags().BoolVar(&all, "all", false, "List all commands, a line each")
 	root.SetHelpCommand(help)
 }
 
@@ -86,7 +86,7 @@ func newManCommand(_ *app, root func() *cobra.Command) *cobra.Command {
 		Short:  "Write the manual pages",
 		Long:   long("Write the manual pages of all commands, snap.1 and snap-COMMAND.1, into DIR."),
 		Hidden: true,
-		Args:   usage(1, 1, "<dir>"),
+		Args:   usage(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return fmt.Errorf("cannot make the directory of manual pages: %w", err)

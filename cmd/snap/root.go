@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,7 +50,7 @@ for the snap to declare; add --dry-run to see it before it happens.`,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageErrorf("unknown command %q, see 'snap help'.", args[0])
+				return usageErrorf("cannot find a command %q: 'snap help --all' lists them", args[0])
 			}
 			return c.Help()
 		},
@@ -90,16 +89,14 @@ func long(text string, exits ...string) string {
 const exitConflict = "10  another change works on the snap"
 
 // usage checks the number of arguments: max < 0 is any number.
-func usage(min, max int, what string) cobra.PositionalArgs {
+func usage(min, max int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		switch {
 		case len(args) < min:
-			return usageErrorf("the required argument %s was not provided", quoteArg(what))
+			return usageErrorf("cannot %s without an argument: want '%s %s'", c.Name(), c.Parent().CommandPath(), c.Use)
 		case max >= 0 && len(args) > max:
-			return usageErrorf("too many arguments for command")
+			return usageErrorf("cannot use %q: the command takes no more arguments", args[max])
 		}
 		return nil
 	}
 }
-
-func quoteArg(what string) string { return fmt.Sprintf("`%s`", what) }

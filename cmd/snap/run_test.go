@@ -94,7 +94,7 @@ func TestRunRefuses(t *testing.T) {
 	delete(w.answers, "POST /v2/track") // as the daemon: it refuses
 	w.mu.Unlock()
 	for name, want := range map[string]string{
-		"nosuch":    `cannot find current revision for snap "nosuch"`,
+		"nosuch":    `cannot find snap "nosuch"`,
 		"probe.no":  `cannot find app "no" in "probe"`,
 		"probe.svc": `cannot run probe.svc: it is a service`,
 		"../x":      `cannot run "../x"`,

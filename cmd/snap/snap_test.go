@@ -154,10 +154,10 @@ func TestOutput(t *testing.T) {
 			"probe  1.0      x1   -         -          partly-confined\n",
 	}, {
 		name: "empty list", args: "list", answers: map[string]string{"GET /v2/snaps": `[]`},
-		err: "No snaps are installed yet. Try 'snap install --dangerous ./FILE.snap'.\n",
+		err: "No snap is installed. 'snap find' shows what the store has, 'snap install' takes a name or a file.\n",
 	}, {
 		name: "list of nothing", args: "list nosuch", answers: map[string]string{"GET /v2/snaps?snaps=nosuch": `[]`},
-		status: 1, err: "error: no matching snaps installed\n",
+		status: 1, err: "error: none of these snaps is installed\n",
 	}, {
 		name: "services", args: "services",
 		answers: map[string]string{"GET /v2/apps?select=service": `[
@@ -169,7 +169,7 @@ func TestOutput(t *testing.T) {
 			"probe.web  enabled  inactive  socket-activated\n",
 	}, {
 		name: "no services", args: "services", answers: map[string]string{"GET /v2/apps?select=service": `[]`},
-		err: "There are no services provided by installed snaps.\n",
+		err: "No snap has a service.\n",
 	}, {
 		name: "install", args: "install --dangerous " + file,
 		answers: map[string]string{"POST /v2/snaps": "change 1", "GET /v2/changes/1/wait": doneOne, "GET /v2/snaps?snaps=probe": `[` + probeSnap + `]`},
@@ -232,7 +232,7 @@ func TestOutput(t *testing.T) {
 		out:     "{\n\t\"refresh\": {\n\t\t\"stop-timeout-max\": \"10s\"\n\t}\n}\n",
 	}, {
 		name: "get nothing", args: "get system", answers: map[string]string{"GET /v2/snaps/system/conf": `{}`},
-		status: 1, err: "error: snap \"system\" has no configuration\n",
+		status: 1, err: "error: snap \"system\" has no option set\n",
 	}, {
 		name: "get what is not set", args: "get system x",
 		answers: map[string]string{"GET /v2/snaps/system/conf?keys=x": `error 400 {"kind":"option-not-found","value":{"SnapName":"system","Key":"x"},"message":"snap \"system\" has no \"x\" configuration option"}`},
@@ -242,7 +242,7 @@ func TestOutput(t *testing.T) {
 		answers: map[string]string{"PUT /v2/snaps/system/conf": "change 1", "GET /v2/changes/1/wait": doneOne}, err: "Prepare\n",
 	}, {
 		name: "set without a value", args: "set system refresh.stop-timeout-max", status: 64,
-		err: "error: invalid configuration: \"refresh.stop-timeout-max\" (want key=value)\n",
+		err: "error: cannot set \"refresh.stop-timeout-max\": want KEY=VALUE, or KEY! to unset\n",
 	}, {
 		name: "set typed", args: "set -t system a=b", status: 64, err: "*",
 	}, {
@@ -279,7 +279,7 @@ func TestOutput(t *testing.T) {
 		name: "no changes", args: "changes", answers: map[string]string{"GET /v2/changes?select=all": `[]`}, err: "no changes found\n",
 	}, {
 		name: "changes of a number", args: "changes 12", status: 1,
-		err: "error: 'snap changes' command expects a snap name, try 'snap tasks 12'\n",
+		err: "error: cannot list changes of \"12\": that is no name of a snap; 'snap tasks 12' shows a change\n",
 	}, {
 		name: "change", args: "change --last=refresh --abs-time",
 		answers: map[string]string{
@@ -292,7 +292,7 @@ func TestOutput(t *testing.T) {
 			"\n......................................................................\nCopy\n\n2026-01-02T03:04:06Z INFO copied\n\n",
 	}, {
 		name: "no such change", args: "tasks --last=revert", answers: map[string]string{"GET /v2/changes?select=all": `[]`},
-		status: 1, err: "error: no changes of type \"revert\" found\n",
+		status: 1, err: "error: cannot find a change of kind \"revert\"\n",
 	}, {
 		name: "no such change is fine", args: "tasks --last=revert?", answers: map[string]string{"GET /v2/changes?select=all": `[]`},
 	}, {
@@ -306,13 +306,13 @@ func TestOutput(t *testing.T) {
 		answers: map[string]string{"GET /v2/system-info": `{"version":"9","series":"16","os-release":{"id":"debian","version-id":"12"},"kernel-version":"6.1"}`},
 		out:     "snap    " + client.Version + "\nsnapd   9\nseries  16\ndebian  12\nkernel  6.1\n",
 	}, {
-		name: "unknown command", args: "bogus", status: 64, err: "error: unknown command \"bogus\", see 'snap help'.\n",
+		name: "unknown command", args: "bogus", status: 64, err: "error: cannot find a command \"bogus\": 'snap help --all' lists them\n",
 	}, {
 		name: "unknown flag", args: "list --bogus", status: 64, err: "error: unknown flag: --bogus\n",
 	}, {
-		name: "too few", args: "remove", status: 64, err: "error: the required argument `<snap> (at least 1 argument)` was not provided\n",
+		name: "too few", args: "remove", status: 64, err: "error: cannot remove without an argument: want 'snap remove NAME...'\n",
 	}, {
-		name: "too many", args: "enable a b", status: 64, err: "error: too many arguments for command\n",
+		name: "too many", args: "enable a b", status: 64, err: "error: cannot use \"b\": the command takes no more arguments\n",
 	}, {
 		name: "no warnings", args: "warnings", answers: map[string]string{"GET /v2/warnings": `[]`}, err: "No warnings.\n",
 	}} {

@@ -20,7 +20,7 @@ import (
 type waiting struct{ noWait bool }
 
 func (w *waiting) flag(c *cobra.Command) {
-	c.Flags().BoolVar(&w.noWait, "no-wait", false, "Do not wait for the change, print its id and exit")
+	c.Flags().BoolVar(&w.noWait, "no-wait", false, "Print the id of the change and do not wait for it")
 }
 
 // errNotWaited says that --no-wait was given and the id was printed.
@@ -137,8 +137,8 @@ func (a *app) tellWarnings() {
 		return
 	}
 	if s.Count == 1 {
-		a.tell("WARNING: There is 1 new warning. See 'snap warnings'.")
+		a.tell("WARNING: one new warning, 'snap warnings' shows it")
 		return
 	}
-	a.tell(fmt.Sprintf("WARNING: There are %d new warnings. See 'snap warnings'.", s.Count))
+	a.tell(fmt.Sprintf("WARNING: %d new warnings, 'snap warnings' shows them", s.Count))
 }

@@ -107,7 +107,7 @@ func TestWarningsAreMentionedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"GET /v2/warnings": `[{"message":"not sealed","last-added":"2026-01-02T03:04:05Z"}]`})
 	w.newWarning(t, "2026-01-02T03:04:05Z")
-	if w.tellWarnings(); w.err.String() != "WARNING: There is 1 new warning. See 'snap warnings'.\n" {
+	if w.tellWarnings(); w.err.String() != "WARNING: one new warning, 'snap warnings' shows it\n" {
 		t.Errorf("told %q", w.err.String())
 	}
 	w.err.Reset()

@@ -26,7 +26,7 @@ import (
 // sees what was current at its start.
 func content() interfaces.Interface {
 	return interfaces.Interface{
-		Name: "content", Summary: "allows sharing directories with other snaps", Auto: interfaces.AutoPublisher,
+		Name: "content", Summary: "shares directories with other snaps", Auto: interfaces.AutoPublisher,
 		CheckPlug: checkContentPlug,
 		CheckSlot: func(s *snap.Slot) error { _, err := shared(s); return err },
 		Match: func(p *snap.Plug, s *snap.Slot) error {

@@ -16,7 +16,7 @@ import (
 // to where units are written, see wrappers.CheckBusNames.
 func dbus() interfaces.Interface {
 	return interfaces.Interface{
-		Name: "dbus", Summary: "allows owning a name on D-Bus, or speaking to it",
+		Name: "dbus", Summary: "has a name of its own on D-Bus, or speaks to another snap's",
 		CheckPlug: func(p *snap.Plug) error { _, _, err := busName(p.Attrs); return err },
 		CheckSlot: func(s *snap.Slot) error { _, _, err := busName(s.Attrs); return err },
 		Match: func(p *snap.Plug, s *snap.Slot) error {

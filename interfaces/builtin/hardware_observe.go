@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func hardwareObserve() interfaces.Interface {
-	return host("hardware-observe", "allows reading what hardware there is", interfaces.Manual, gift{
+	return host("hardware-observe", "reads what hardware there is", interfaces.Manual, gift{
 		rules: []string{
 			"network netlink raw,",
 			"/sys/{,block/**,bus/**,class/**,dev/**,devices/**,firmware/**,hypervisor/**} r,",

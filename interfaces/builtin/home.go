@@ -11,7 +11,7 @@ import (
 // the data of snaps is. With "read: all" files of other users can be read, too.
 func home() interfaces.Interface {
 	return interfaces.Interface{
-		Name: "home", Summary: "allows access to non-hidden files in the home directory", Host: true, OnlySystem: true,
+		Name: "home", Summary: "opens the files of home directories that are not hidden", Host: true, OnlySystem: true,
 		Auto: interfaces.AutoSystem,
 		CheckPlug: func(p *snap.Plug) error {
 			if err := noAttrs(p.Attrs, "read"); err != nil {

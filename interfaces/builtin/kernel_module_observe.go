@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func kernelModuleObserve() interfaces.Interface {
-	return host("kernel-module-observe", "allows reading which kernel modules are loaded and how they are set", interfaces.Manual, gift{
+	return host("kernel-module-observe", "reads which kernel modules are loaded and how they are set", interfaces.Manual, gift{
 		rules: []string{
 			"/proc/modules r,",
 			"/proc/sys/kernel/modules_disabled r,",

@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func logObserve() interfaces.Interface {
-	return host("log-observe", "allows reading the system's logs", interfaces.Manual, gift{
+	return host("log-observe", "reads the system's logs", interfaces.Manual, gift{
 		rules: []string{
 			"/var/log/{,**} r,",
 			"/run/log/journal/{,**} r,",

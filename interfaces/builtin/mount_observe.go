@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func mountObserve() interfaces.Interface {
-	return host("mount-observe", "allows reading mount tables and quotas", interfaces.Manual, gift{
+	return host("mount-observe", "reads mount tables and quotas", interfaces.Manual, gift{
 		rules: []string{
 			"/proc/[0-9]*/{mounts,mountinfo,mountstats} r,",
 			"/proc/partitions r,",

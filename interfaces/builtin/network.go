@@ -17,7 +17,7 @@ func resolving() []string {
 }
 
 func network() interfaces.Interface {
-	return host("network", "allows access to the network", interfaces.AutoSystem, gift{
+	return host("network", "opens connections over the network", interfaces.AutoSystem, gift{
 		rules: append(resolving(),
 			"network inet stream,",
 			"network inet dgram,",

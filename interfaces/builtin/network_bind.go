@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func networkBind() interfaces.Interface {
-	return host("network-bind", "allows operating as a network service", interfaces.AutoSystem, gift{
+	return host("network-bind", "listens for connections from the network", interfaces.AutoSystem, gift{
 		rules: append(resolving(),
 			"network inet stream,",
 			"network inet dgram,",

@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func networkControl() interfaces.Interface {
-	return host("network-control", "allows configuring networking and network namespaces", interfaces.Manual, gift{
+	return host("network-control", "changes interfaces, routes and network namespaces", interfaces.Manual, gift{
 		rules: append(resolving(),
 			"network,",
 			"/proc/[0-9]*/net/{,**} r,",

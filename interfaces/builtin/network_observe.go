@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func networkObserve() interfaces.Interface {
-	return host("network-observe", "allows querying network status", interfaces.Manual, gift{
+	return host("network-observe", "reads interfaces, routes and connections", interfaces.Manual, gift{
 		rules: append(resolving(),
 			"network inet dgram,",
 			"network inet6 dgram,",

@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func processControl() interfaces.Interface {
-	return host("process-control", "allows controlling other processes", interfaces.Manual, gift{
+	return host("process-control", "signals other processes and changes their priority", interfaces.Manual, gift{
 		rules: []string{
 			"signal (send),",
 			"/proc/[0-9]*/{oom_score_adj,autogroup,sched,timerslack_ns} rw,",

@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func removableMedia() interfaces.Interface {
-	return host("removable-media", "allows access to mounted removable storage", interfaces.Manual, gift{
+	return host("removable-media", "opens files on media mounted below /media, /run/media and /mnt", interfaces.Manual, gift{
 		rules: []string{
 			"/{,run/}media/{,**} rwklm,",
 			"/mnt/{,**} rwklm,",

@@ -14,7 +14,7 @@ import (
 // changes into the new profile there.
 func sandboxManager() interfaces.Interface {
 	const notSnaps = "{[^s],s[^n],sn[^a],sna[^p],snap[^/]}"
-	i := host("sandbox-manager", "allows managing containers and virtual machines", interfaces.Manual, gift{
+	i := host("sandbox-manager", "manages containers and virtual machines", interfaces.Manual, gift{
 		rules: []string{
 			"/{,**} rwlkm,",
 			"/" + notSnaps + "{,**} ix,",

@@ -5,7 +5,7 @@ package builtin
 import "endured/interfaces"
 
 func systemObserve() interfaces.Interface {
-	return host("system-observe", "allows observing all processes and the system", interfaces.Manual, gift{
+	return host("system-observe", "reads what runs and how the system is", interfaces.Manual, gift{
 		// No CAP_SYS_PTRACE: it is for writing into others' memory, too.
 		rules: []string{
 			"ptrace (read),",

@@ -300,7 +300,7 @@ func known(key string, orBelow bool) bool {
 }
 
 func unsupported(verb, key string) error {
-	return fmt.Errorf("cannot %s %q: unsupported system option; there are %s and %s.<snap>.<app>",
+	return fmt.Errorf("cannot %s %q: the system has no such setting; there are %s and %s.<snap>.<app>",
 		verb, key, strings.Join(plain(), ", "), refreshMode)
 }
 

@@ -43,12 +43,12 @@ func TestMakePatch(t *testing.T) {
 		{in: `{"refresh-mode.web.srv":"ignore-running"}`, err: `refresh-mode "ignore-running" is not one of endure, restart,`},
 		{in: `{"refresh-mode.web.srv":""}`, err: `is not one of`},
 		{in: `{"refresh-mode.web.srv":true}`, err: `cannot set "refresh-mode.web.srv" to true: want the word of a refresh-mode`},
-		{in: `{"refresh-mode.web":"endure"}`, err: `cannot set "refresh-mode.web": unsupported system option`},
-		{in: `{"refresh-mode.web.a.b":"endure"}`, err: `unsupported system option`},
-		{in: `{"refresh-mode..a":"endure"}`, err: `unsupported system option`},
-		{in: `{"refresh":"x"}`, err: `unsupported system option`},
-		{in: `{"proxy":{"http":"x"}}`, err: `cannot set "proxy": unsupported system option`},
-		{in: `{"refresh.count":null}`, err: `cannot unset "refresh.count": unsupported system option; there are refresh.stop-timeout-max, refresh.retain, refresh.hold, refresh.timer, store.path and refresh-mode.<snap>.<app>`},
+		{in: `{"refresh-mode.web":"endure"}`, err: `cannot set "refresh-mode.web": the system has no such setting`},
+		{in: `{"refresh-mode.web.a.b":"endure"}`, err: `the system has no such setting`},
+		{in: `{"refresh-mode..a":"endure"}`, err: `the system has no such setting`},
+		{in: `{"refresh":"x"}`, err: `the system has no such setting`},
+		{in: `{"proxy":{"http":"x"}}`, err: `cannot set "proxy": the system has no such setting`},
+		{in: `{"refresh.count":null}`, err: `cannot unset "refresh.count": the system has no such setting; there are refresh.stop-timeout-max, refresh.retain, refresh.hold, refresh.timer, store.path and refresh-mode.<snap>.<app>`},
 		{in: `{"refresh.retain":3,"store":{"path":"/srv/snaps"}}`, keys: "refresh.retain store.path"},
 		{in: `{"refresh.retain":"20"}`, keys: "refresh.retain"},
 		{in: `{"refresh.retain":1}`, err: `want a number from 2 to 20`},
@@ -61,7 +61,7 @@ func TestMakePatch(t *testing.T) {
 		{in: `{"store.path":"srv"}`, err: `want the absolute path of a directory`},
 		{in: `{"store.path":"/srv/../etc"}`, err: `want the absolute path of a directory`},
 		{in: `{"store":null}`, keys: "store"},
-		{in: `{"":null}`, err: `unsupported`},
+		{in: `{"":null}`, err: `no such setting`},
 	} {
 		p, err := configstate.MakePatch(values(t, c.in))
 		switch {
