@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -58,38 +57,6 @@ func (m *Manager) Status(ctx context.Context, units ...string) ([]UnitStatus, er
 	return out, nil
 }
 
-// Glance is Status for lists of many units: of one that is no service, or does
-// not run and has no job, only what all kinds of units have is set (what a
-// service alone has, such as its result, is zero). A full status is ten times
-// the work, for systemd as for its reader.
-func (m *Manager) Glance(ctx context.Context, units ...string) ([]UnitStatus, error) {
-	out := make([]UnitStatus, len(units))
-	for i, u := range units {
-		err := m.again(ctx, func(l *link) (err error) {
-			out[i], err = l.glance(ctx, u)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the state of %s: %w", u, err)
-		}
-	}
-	return out, nil
-}
-
-func (l *link) glance(ctx context.Context, unit string) (UnitStatus, error) {
-	var props map[string]dbus.Variant
-	err := l.bus.Object(busName, unitPath(unit)).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, unitIfc).Store(&props)
-	if err != nil {
-		return l.status(ctx, unit) // which knows what is no error
-	}
-	st := decodeStatus(unit, props)
-	idle := st.ActiveState == "inactive" || st.ActiveState == "failed"
-	if st.JobID != 0 || strings.HasSuffix(unit, ".service") && !idle {
-		return l.status(ctx, unit)
-	}
-	return st, nil
-}
-
 func (m *Manager) status(ctx context.Context, unit string) (UnitStatus, error) {
 	var st UnitStatus
 	err := m.again(ctx, func(l *link) (err error) {
@@ -104,7 +71,7 @@ func (m *Manager) status(ctx context.Context, unit string) (UnitStatus, error) {
 func (l *link) status(ctx context.Context, unit string) (UnitStatus, error) {
 	var props map[string]dbus.Variant
 	path := unitPath(unit)
-	err := l.bus.Object(busName, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, "").Store(&props)
+	err := l.bus.Object(busName, path).CallWithContext(ctx, propertiesIfc+".GetAll", 0, "").Store(&props)
 	if err != nil {
 		err = convert(err)
 		var e *Error
@@ -117,7 +84,7 @@ func (l *link) status(ctx context.Context, unit string) (UnitStatus, error) {
 	if st.JobID != 0 {
 		var job map[string]dbus.Variant
 		p := dbus.ObjectPath(fmt.Sprintf("%s/job/%d", managerObj, st.JobID))
-		err := l.bus.Object(busName, p).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, managerJobIfc).Store(&job)
+		err := l.bus.Object(busName, p).CallWithContext(ctx, propertiesIfc+".GetAll", 0, managerJobIfc).Store(&job)
 		var e dbus.Error
 		switch {
 		case err == nil:
@@ -133,8 +100,10 @@ func (l *link) status(ctx context.Context, unit string) (UnitStatus, error) {
 }
 
 const (
+	propertiesIfc = "org.freedesktop.DBus.Properties"
 	managerJobIfc = "org.freedesktop.systemd1.Job"
 	unitIfc       = "org.freedesktop.systemd1.Unit"
+	serviceIfc    = "org.freedesktop.systemd1.Service"
 )
 
 func decodeStatus(unit string, p map[string]dbus.Variant) UnitStatus {

@@ -33,7 +33,8 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []View
+	var apps []listedApp
+	var units []string
 	for _, rec := range recs {
 		if !askedOf(names, rec.Name) {
 			continue
@@ -54,15 +55,37 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 			if !a.IsService() || !asked(names, rec.Name, a.Name) {
 				continue
 			}
-			v, err := m.view(ctx, rec, a)
-			if err != nil {
-				return nil, err
+			l := listedApp{rec: rec, app: a, left: left[a.Name]}
+			if rec.Active {
+				l.units = append([]string{a.Unit()}, snapstate.ActivatorUnits(a)...)
+				units = append(units, l.units...)
 			}
-			v.Generations = left[a.Name]
-			out = append(out, v)
+			apps = append(apps, l)
 		}
 	}
+	sts, err := m.Systemd.Glance(ctx, units...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot see the services of snaps: %w", err)
+	}
+	enabled, err := systemd.Enabled(m.Dirs.Under("/"))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]View, 0, len(apps))
+	for _, l := range apps {
+		v := m.view(l, sts[:len(l.units)], enabled)
+		sts = sts[len(l.units):]
+		out = append(out, v)
+	}
 	return out, listed(out, names)
+}
+
+// listedApp is a service that is to be listed.
+type listedApp struct {
+	rec   *snapstate.Record
+	app   *snap.App
+	units []string // its own and its activators', none of a snap that is not active
+	left  []lifecycle.Generation
 }
 
 // listed refuses names of services that their snaps do not have.
@@ -110,19 +133,16 @@ func known(recs []*snapstate.Record, names []string) error {
 	return nil
 }
 
-func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) (View, error) {
-	v := View{Snap: rec.Name, App: a.Name, Daemon: a.Daemon, Mode: lifecycle.Mode(a), Current: rec.Current}
-	if !rec.Active {
-		return v, nil
-	}
-	units := append([]string{a.Unit()}, snapstate.ActivatorUnits(a)...)
-	sts, err := m.Systemd.Glance(ctx, units...)
-	if err != nil {
-		return v, fmt.Errorf("cannot see the services of snap %q: %w", rec.Name, err)
+// view describes a service. sts are of its units.
+func (m *Manager) view(l listedApp, sts []systemd.UnitStatus, enabled map[string]bool) View {
+	rec, a := l.rec, l.app
+	v := View{Snap: rec.Name, App: a.Name, Daemon: a.Daemon, Mode: lifecycle.Mode(a), Current: rec.Current, Generations: l.left}
+	if len(sts) == 0 {
+		return v
 	}
 	st := sts[0]
 	v.Active = st.ActiveState == "active" || st.ActiveState == "reloading"
-	v.Enabled = st.UnitFileState == "enabled"
+	v.Enabled = enabled[st.Name]
 	v.MainPID = st.MainPID
 	if snapstate.UnitRuns(st) {
 		v.Revision = m.Snaps.RevisionOf(rec, a.Name, st)
@@ -130,21 +150,20 @@ func (m *Manager) view(ctx context.Context, rec *snapstate.Record, a *snap.App) 
 			v.Seal, v.SealWhy = seal.State, seal.Why
 		}
 	}
+	activator := func(name, kind string, act systemd.UnitStatus) {
+		on := enabled[act.Name]
+		v.Enabled = v.Enabled || on
+		v.Activators = append(v.Activators, Activator{Name: name, Type: kind, Enabled: on, Active: act.ActiveState == "active"})
+	}
 	for i, s := range a.Sockets {
-		act := sts[1+i]
-		enabled := act.UnitFileState == "enabled"
-		v.Enabled = v.Enabled || enabled
-		v.Activators = append(v.Activators, Activator{Name: s.Name, Type: "socket", Enabled: enabled, Active: act.ActiveState == "active"})
+		activator(s.Name, "socket", sts[1+i])
 	}
 	for _, name := range a.ActivationNames {
-		v.Enabled = v.Enabled || len(units) == 1
+		v.Enabled = v.Enabled || len(sts) == 1
 		v.Activators = append(v.Activators, Activator{Name: name, Type: "dbus", Enabled: true, Active: m.onTheBus(a)})
 	}
 	if a.Timer != "" {
-		act := sts[len(sts)-1]
-		enabled := act.UnitFileState == "enabled"
-		v.Enabled = v.Enabled || enabled
-		v.Activators = append(v.Activators, Activator{Name: a.Name, Type: "timer", Enabled: enabled, Active: act.ActiveState == "active"})
+		activator(a.Name, "timer", sts[len(sts)-1])
 	}
-	return v, nil
+	return v
 }

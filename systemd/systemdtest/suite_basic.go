@@ -40,7 +40,8 @@ func testService(s *suite) {
 	if err != nil || len(list) != 1 || list[0].Name != u || list[0].ActiveState != "active" {
 		s.Fatalf("list: %+v, %v", list, err)
 	}
-	if g := s.glance(u); g.MainPID != two.MainPID || g.InvocationID != two.InvocationID || g.ActiveState != "active" {
+	if g := s.glance(u)[0]; g.MainPID != two.MainPID || g.InvocationID != two.InvocationID || g.ControlGroup != two.ControlGroup ||
+		g.ActiveState != "active" || g.SubState != "running" || g.LoadState != "loaded" {
 		s.Fatalf("at a glance: %+v, looked at: %+v", g, two)
 	}
 	s.run("stop", u)
@@ -48,21 +49,36 @@ func testService(s *suite) {
 	if st.MainPID != 0 {
 		s.Fatalf("stopped: %+v", st)
 	}
-	if g := s.glance(u); g.ActiveState != st.ActiveState || g.UnitFileState != st.UnitFileState || g.LoadState != "loaded" {
+	if g := s.glance(u)[0]; g.ActiveState != "inactive" || g.SubState != "dead" || g.MainPID != 0 {
 		s.Fatalf("at a glance: %+v, looked at: %+v", g, st)
-	}
-	if g := s.glance(s.unit("nowhere.service")); g.LoadState != "not-found" || g.ActiveState != "inactive" {
-		s.Fatalf("a unit that is not there: %+v", g)
 	}
 }
 
-func (s *suite) glance(unit string) systemd.UnitStatus {
+func testGlance(s *suite) {
+	if none := s.glance(); len(none) != 0 {
+		s.Fatalf("no units: %+v", none)
+	}
+	a, b, odd := s.write(runUnits, "a.service", sleeper()), s.write(runUnits, "b.service", sleeper()), s.write(runUnits, `o\x2ad.service`, sleeper())
+	s.run("start", a)
+	s.run("start", odd)
+	got := s.glance(b, s.unit("nowhere.service"), odd, a)
+	if len(got) != 4 || got[0].Name != b || got[0].ActiveState != "inactive" || got[1].ActiveState != "inactive" ||
+		got[2].Name != odd || got[2].MainPID != s.status(odd).MainPID || got[2].MainPID == 0 ||
+		got[3].Name != a || got[3].MainPID != s.status(a).MainPID || got[3].InvocationID != s.status(a).InvocationID {
+		s.Fatalf("many at a glance: %+v", got)
+	}
+	if one := s.glance(odd)[0]; one.MainPID != got[2].MainPID {
+		s.Fatalf("one at a glance: %+v", one)
+	}
+}
+
+func (s *suite) glance(units ...string) []systemd.UnitStatus {
 	s.Helper()
-	sts, err := s.M.Glance(s.ctx, unit)
+	sts, err := s.M.Glance(s.ctx, units...)
 	if err != nil {
 		s.Fatal(err)
 	}
-	return sts[0]
+	return sts
 }
 
 func testUnknown(s *suite) {
@@ -187,11 +203,33 @@ func testEnable(s *suite) {
 			s.Fatalf("link: %v; want %s", err, c.state)
 		}
 		s.reload()
-		if st := s.status(u); st.UnitFileState != c.state {
-			s.Fatalf("state %s, want %s", st.UnitFileState, c.state)
+		if st := s.status(u); st.UnitFileState != c.state || s.enabled(u) != (c.state == "enabled") {
+			s.Fatalf("state %s, read from its links: %v; want %s", st.UnitFileState, s.enabled(u), c.state)
 		}
 	}
 	s.active(u, "inactive")
+
+	masked := s.unit("m.service")
+	for _, link := range []string{filepath.Join(etcUnits, "multi-user.target.wants", masked), filepath.Join(runUnits, masked)} {
+		path := filepath.Join(s.Root, link)
+		s.files = append(s.files, path)
+		os.MkdirAll(filepath.Dir(path), 0o755)
+		if err := os.Symlink("/dev/null", path); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if s.enabled(masked) || s.status(masked).UnitFileState == "enabled" {
+		s.Fatal("a masked unit counts as enabled")
+	}
+}
+
+func (s *suite) enabled(unit string) bool {
+	s.Helper()
+	all, err := systemd.Enabled(s.Root)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return all[unit]
 }
 
 func testKill(s *suite) {
