@@ -35,7 +35,9 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	r := &record{Name: "a", PID: pid, Birth: machines.Birth(pid), Owner: os.Getpid(), OwnerBirth: machines.Birth(os.Getpid())}
+	r := &record{Record: machines.Record{Name: "a"}}
+	r.SetPID(pid)
+	r.SetOwner(os.Getpid())
 	if err := os.Mkdir(h.Of("a"), 0755); err != nil {
 		t.Fatal(err)
 	}
@@ -46,12 +48,12 @@ func TestRecord(t *testing.T) {
 	if err != nil || *got != *r {
 		t.Fatalf("got %+v, %v", got, err)
 	}
-	if !got.running() || got.orphaned() {
+	if !got.Running() || got.Orphaned() {
 		t.Error("a living process is taken for dead")
 	}
 	reused := *r
 	reused.Birth, reused.OwnerBirth = "1", "1"
-	if reused.running() || !reused.orphaned() {
+	if reused.Running() || !reused.Orphaned() {
 		t.Error("a PID used again is taken for the same process")
 	}
 	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
@@ -63,7 +65,7 @@ func TestRecord(t *testing.T) {
 	if err := machines.AwaitExit(context.Background(), pid); err != nil {
 		t.Fatal(err)
 	}
-	if got.running() {
+	if got.Running() {
 		t.Error("a zombie is taken for alive")
 	}
 	cmd.Wait()

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,7 +26,7 @@ type execOptions struct {
 	env   []string
 }
 
-func (h *host) cmdExec(args []string) error {
+func (h *host) cmdExec(_ context.Context, args []string) error {
 	var o execOptions
 	var env, files machines.Strings
 	f := flag.NewFlagSet("exec", flag.ContinueOnError)
@@ -66,7 +67,7 @@ func (h *host) copyInside(name string, files []string) error {
 	return nil
 }
 
-func (h *host) cmdShell(args []string) error {
+func (h *host) cmdShell(_ context.Context, args []string) error {
 	name, rest, err := machines.ParseNamed("device", flag.NewFlagSet("shell", flag.ContinueOnError), args)
 	if err != nil {
 		return err
@@ -76,13 +77,13 @@ func (h *host) cmdShell(args []string) error {
 }
 
 // runInside runs the command inside with this process's descriptors, passes signals on, and returns its exit code as
-// an *exitError.
+// an *machines.ExitError.
 func (h *host) runInside(name string, o execOptions, argv []string) error {
 	r, err := h.load(name)
 	if err != nil {
 		return err
 	}
-	if !r.running() {
+	if !r.Running() {
 		return fmt.Errorf("cannot execute in device %q: it is not running", name)
 	}
 	signals := make(chan os.Signal, 16)
@@ -108,9 +109,9 @@ func (h *host) runInside(name string, o execOptions, argv []string) error {
 	}
 	status := exit.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
-		return &exitError{128 + int(status.Signal())}
+		return &machines.ExitError{Code: 128 + int(status.Signal())}
 	}
-	return &exitError{status.ExitStatus()}
+	return &machines.ExitError{Code: status.ExitStatus()}
 }
 
 // startInside starts a command in the device's namespaces and, below its cgroup, in a group.
@@ -195,7 +196,7 @@ func (h *host) openGroup(r *record, group string) (join, leave *os.File, err err
 	return join, leave, nil
 }
 
-func (h *host) cmdKill(args []string) error {
+func (h *host) cmdKill(_ context.Context, args []string) error {
 	name, rest, err := machines.ParseNamed("device", flag.NewFlagSet("kill", flag.ContinueOnError), args)
 	if err != nil {
 		return err
@@ -214,7 +215,7 @@ func (h *host) cmdKill(args []string) error {
 	return nil
 }
 
-func (h *host) cmdHost(args []string) error {
+func (h *host) cmdHost(_ context.Context, args []string) error {
 	name, _, err := machines.ParseNamed("device", flag.NewFlagSet("host", flag.ContinueOnError), args)
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,16 +23,10 @@ type host struct {
 
 // record is what is known of a device, kept as JSON in its directory.
 type record struct {
-	Name    string    `json:"name"`
-	Created time.Time `json:"created"`
-	PID     int       `json:"pid,omitempty"`     // of its PID 1, seen from the host; 0 while it is down
-	Birth   string    `json:"birth,omitempty"`   // start time of PID in clock ticks, against reuse
-	Upper   string    `json:"upper"`             // directory of its writes
-	Foreign bool      `json:"foreign,omitempty"` // Upper was given by the caller and is not ours to remove
-	Project string    `json:"project,omitempty"`
-	// Owner is a process whose death makes the device a leftover; 0 for a device that is nobody's.
-	Owner      int    `json:"owner,omitempty"`
-	OwnerBirth string `json:"owner-birth,omitempty"`
+	machines.Record        // PID is that of its PID 1, seen from the host
+	Upper           string `json:"upper"`             // directory of its writes
+	Foreign         bool   `json:"foreign,omitempty"` // Upper was given by the caller and is not ours to remove
+	Project         string `json:"project,omitempty"`
 }
 
 func openHost() (*host, error) {
@@ -85,8 +78,3 @@ func (h *host) load(name string) (*record, error) {
 }
 
 func (h *host) save(r *record) error { return h.Save(r.Name, r) }
-
-func (r *record) running() bool { return r.PID != 0 && machines.Birth(r.PID) == r.Birth }
-
-// orphaned says whether the device was started on behalf of a process that is gone.
-func (r *record) orphaned() bool { return r.Owner != 0 && machines.Birth(r.Owner) != r.OwnerBirth }

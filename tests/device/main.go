@@ -11,13 +11,10 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
+
+	"endured/tests/lib/machines"
 )
 
 const usage = `usage: device VERB …
@@ -45,11 +42,6 @@ $DEVICE_OWNER     default for --owner: clean removes devices whose owner is gone
 $DEVICE_OVERLAYS  overlays for every start, separated by colons
 `
 
-// exitError carries the exit code of a program that ran inside a device.
-type exitError struct{ code int }
-
-func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
-
 func main() {
 	if os.Args[0] == initArg0 {
 		// Namespaces and capabilities belong to a thread.
@@ -57,54 +49,16 @@ func main() {
 		insideMain()
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	var exit *exitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit):
-		os.Exit(exit.code)
-	default:
-		fmt.Fprintf(os.Stderr, "device: %v\n", err)
-		os.Exit(1)
-	}
+	machines.Main("device", usage, verbs)
 }
 
-func run(ctx context.Context, args []string) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
-		fmt.Print(usage)
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("cannot work without root")
-	}
+func verbs() (map[string]machines.Verb, error) {
 	h, err := openHost()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	verb, rest := args[0], args[1:]
-	switch verb {
-	case "start":
-		return h.cmdStart(ctx, rest)
-	case "exec":
-		return h.cmdExec(rest)
-	case "shell":
-		return h.cmdShell(rest)
-	case "kill":
-		return h.cmdKill(rest)
-	case "crash":
-		return h.cmdCrash(ctx, rest)
-	case "reboot":
-		return h.cmdReboot(ctx, rest)
-	case "stop":
-		return h.cmdStop(ctx, rest)
-	case "host":
-		return h.cmdHost(rest)
-	case "list":
-		return h.cmdList()
-	case "clean":
-		return h.cmdClean(ctx, rest)
-	}
-	return fmt.Errorf("cannot understand %q, try: device help", verb)
+	return map[string]machines.Verb{
+		"start": h.cmdStart, "exec": h.cmdExec, "shell": h.cmdShell, "kill": h.cmdKill, "crash": h.cmdCrash,
+		"reboot": h.cmdReboot, "stop": h.cmdStop, "host": h.cmdHost, "list": h.cmdList, "clean": h.cmdClean,
+	}, nil
 }

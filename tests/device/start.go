@@ -83,7 +83,7 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 		}
 	case err != nil:
 		return err
-	case r.running():
+	case r.Running():
 		return fmt.Errorf("cannot start device %q: it is running", name)
 	}
 	if err := h.settleDown(ctx, r); err != nil {
@@ -112,10 +112,8 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 }
 
 func (h *host) create(ctx context.Context, name string, o startOptions) (*record, error) {
-	r := &record{Name: name, Created: time.Now(), Upper: o.upper, Foreign: o.upper != "", Project: o.project}
-	if o.owner != 0 {
-		r.Owner, r.OwnerBirth = o.owner, machines.Birth(o.owner)
-	}
+	r := &record{Record: machines.Record{Name: name, Created: time.Now()}, Upper: o.upper, Foreign: o.upper != "", Project: o.project}
+	r.SetOwner(o.owner)
 	if !r.Foreign {
 		r.Upper = filepath.Join(h.uppers, name)
 		// No record knows of it, so it is what a killed program left.
@@ -195,7 +193,7 @@ func (h *host) spawn(r *record, o startOptions) error {
 	if err != nil {
 		return fmt.Errorf("cannot make the device's namespaces: %w", err)
 	}
-	r.PID, r.Birth = cmd.Process.Pid, machines.Birth(cmd.Process.Pid)
+	r.SetPID(cmd.Process.Pid)
 	if err := h.save(r); err != nil {
 		return err
 	}
@@ -262,7 +260,7 @@ func (h *host) bootError(r *record, err error) error {
 
 // pendingJobs asks a device what it waits for; "" if it does not answer.
 func (h *host) pendingJobs(r *record) string {
-	if !r.running() {
+	if !r.Running() {
 		return ""
 	}
 	answer := make(chan string, 1)

@@ -50,16 +50,12 @@ func (h *host) cmdCrash(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := h.Lock(ctx, name)
+	r, unlock, err := machines.Take[record](ctx, h.Dir, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, err := h.load(name)
-	if err != nil {
-		return err
-	}
-	if !r.running() {
+	if !r.Running() {
 		return fmt.Errorf("cannot crash device %q: it is not running", name)
 	}
 	return h.settleDown(ctx, r)
@@ -72,15 +68,11 @@ func (h *host) cmdReboot(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := h.Lock(ctx, name)
+	r, unlock, err := machines.Take[record](ctx, h.Dir, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, err := h.load(name)
-	if err != nil {
-		return err
-	}
 	if err := h.shutDown(ctx, r); err != nil {
 		return err
 	}
@@ -115,7 +107,7 @@ func (h *host) remove(ctx context.Context, r *record, force bool) error {
 
 // shutDown asks PID 1 to power off and, after stopTimeout, takes the device down by force.
 func (h *host) shutDown(ctx context.Context, r *record) error {
-	if r.running() {
+	if r.Running() {
 		if err := unix.Kill(r.PID, sigPowerOff); err != nil {
 			return fmt.Errorf("cannot stop device %q: %w", r.Name, err)
 		}
@@ -132,7 +124,7 @@ func (h *host) shutDown(ctx context.Context, r *record) error {
 // so that the next start finds neither a living process nor an image still mounted.
 func (h *host) settleDown(ctx context.Context, r *record) error {
 	cg := h.cgroup(r.Name)
-	if r.running() {
+	if r.Running() {
 		if err := unix.Kill(r.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("cannot kill device %q: %w", r.Name, err)
 		}
@@ -157,7 +149,7 @@ func (h *host) settleDown(ctx context.Context, r *record) error {
 	if r.PID == 0 {
 		return nil
 	}
-	r.PID, r.Birth = 0, ""
+	r.SetPID(0)
 	return h.save(r)
 }
 

@@ -27,15 +27,9 @@ type host struct {
 
 // record is what is known of a VM, kept as JSON in its directory.
 type record struct {
-	Name    string    `json:"name"`
-	Created time.Time `json:"created"`
-	Image   string    `json:"image"`           // directory of the image it was made from
-	PID     int       `json:"pid,omitempty"`   // of qemu; 0 while it is down
-	Birth   string    `json:"birth,omitempty"` // start time of PID in clock ticks, against reuse
-	Port    int       `json:"port,omitempty"`  // of this host, the guest's agent behind it
-	// Owner is a process whose death makes the VM a leftover; 0 for one that is nobody's.
-	Owner      int    `json:"owner,omitempty"`
-	OwnerBirth string `json:"owner-birth,omitempty"`
+	machines.Record        // PID is that of qemu
+	Image           string `json:"image"`          // directory of the image it was made from
+	Port            int    `json:"port,omitempty"` // of this host, the guest's agent behind it
 }
 
 func openHost() (*host, error) {
@@ -63,18 +57,13 @@ func (h *host) save(r *record) error { return h.Save(r.Name, r) }
 
 func (h *host) disk(name string) string { return filepath.Join(h.disks, name, "disk.qcow2") }
 
-func (r *record) running() bool { return r.PID != 0 && machines.Birth(r.PID) == r.Birth }
-
-// orphaned says whether the VM was started on behalf of a process that is gone.
-func (r *record) orphaned() bool { return r.Owner != 0 && machines.Birth(r.Owner) != r.OwnerBirth }
-
 // runningRecord returns the record of a VM that runs.
 func (h *host) runningRecord(name, verb string) (*record, error) {
 	r, err := h.load(name)
 	if err != nil {
 		return nil, err
 	}
-	if !r.running() {
+	if !r.Running() {
 		return nil, fmt.Errorf("cannot %s VM %q: it is not running%s", verb, name, h.lastWords(name))
 	}
 	return r, nil

@@ -11,13 +11,10 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"endured/tests/lib/machines"
 	"endured/tests/vm/guest"
 )
 
@@ -57,60 +54,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, guest.Agent())
 		os.Exit(1)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	var exit *exitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit):
-		os.Exit(exit.code)
-	default:
-		fmt.Fprintf(os.Stderr, "vm: %v\n", err)
-		os.Exit(1)
-	}
+	machines.Main("vm", usage, verbs)
 }
 
-func run(ctx context.Context, args []string) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
-		fmt.Print(usage)
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("cannot work without root")
-	}
+func verbs() (map[string]machines.Verb, error) {
 	h, err := openHost()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	verb, rest := args[0], args[1:]
-	switch verb {
-	case "prepare":
-		return h.cmdPrepare(ctx, rest)
-	case "start":
-		return h.cmdStart(ctx, rest)
-	case "exec":
-		return h.cmdExec(ctx, rest)
-	case "shell":
-		return h.cmdShell(ctx, rest)
-	case "kill":
-		return h.cmdKill(ctx, rest)
-	case "put":
-		return h.cmdPut(ctx, rest)
-	case "get":
-		return h.cmdGet(ctx, rest)
-	case "crash":
-		return h.cmdCrash(ctx, rest)
-	case "reboot":
-		return h.cmdReboot(ctx, rest)
-	case "stop":
-		return h.cmdStop(ctx, rest)
-	case "host":
-		return h.cmdHost(rest)
-	case "list":
-		return h.cmdList()
-	case "clean":
-		return h.cmdClean(ctx, rest)
-	}
-	return fmt.Errorf("cannot understand %q, try: vm help", verb)
+	return map[string]machines.Verb{
+		"prepare": h.cmdPrepare, "start": h.cmdStart, "exec": h.cmdExec, "shell": h.cmdShell, "kill": h.cmdKill,
+		"put": h.cmdPut, "get": h.cmdGet, "crash": h.cmdCrash, "reboot": h.cmdReboot, "stop": h.cmdStop,
+		"host": h.cmdHost, "list": h.cmdList, "clean": h.cmdClean,
+	}, nil
 }

@@ -166,7 +166,8 @@ func (h *host) saveStates(ctx context.Context, dir string, khz int) (err error) 
 		return err
 	}
 	defer unlock()
-	r := &record{Name: name, Created: time.Now(), Image: dir, Owner: os.Getpid(), OwnerBirth: machines.Birth(os.Getpid())}
+	r := &record{Record: machines.Record{Name: name, Created: time.Now()}, Image: dir}
+	r.SetOwner(os.Getpid())
 	if err := os.MkdirAll(h.Of(name), 0700); err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ func (h *host) awaitBoot(ctx context.Context, r *record) error {
 	var state strings.Builder
 	err := execute(ctx, r.address(), &guest.Call{Argv: []string{"systemctl", "is-system-running", "--wait"}},
 		streams{out: &state, err: &state})
-	var exit *exitError
+	var exit *machines.ExitError
 	if errors.As(err, &exit) && strings.TrimSpace(state.String()) == "degraded" {
 		return nil
 	}

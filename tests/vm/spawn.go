@@ -71,7 +71,7 @@ func (h *host) spawn(ctx context.Context, r *record, s shape, khz int) (err erro
 	}
 	// Reaped here, so that nobody takes the dead for living.
 	go cmd.Wait()
-	r.PID, r.Birth = cmd.Process.Pid, machines.Birth(cmd.Process.Pid)
+	r.SetPID(cmd.Process.Pid)
 	defer func() {
 		if err != nil {
 			unix.Kill(r.PID, unix.SIGKILL)

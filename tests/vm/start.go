@@ -87,7 +87,7 @@ func (h *host) start(ctx context.Context, i *image, name string, o startOptions)
 	switch {
 	case fresh:
 		r, err = h.create(ctx, i, name, o)
-	case err == nil && r.running():
+	case err == nil && r.Running():
 		return fmt.Errorf("cannot start VM %q: it is running", name)
 	}
 	if err == nil {
@@ -142,10 +142,8 @@ func (h *host) bring(ctx context.Context, r *record, i *image, fresh bool, o sta
 
 // create makes a VM's directories, disk and record.
 func (h *host) create(ctx context.Context, i *image, name string, o startOptions) (*record, error) {
-	r := &record{Name: name, Created: time.Now(), Image: i.dir}
-	if o.owner != 0 {
-		r.Owner, r.OwnerBirth = o.owner, machines.Birth(o.owner)
-	}
+	r := &record{Record: machines.Record{Name: name, Created: time.Now()}, Image: i.dir}
+	r.SetOwner(o.owner)
 	disk := h.disk(name)
 	// No record knows of it, so it is what a killed program left.
 	if err := errors.Join(os.RemoveAll(filepath.Dir(disk)), os.RemoveAll(h.Of(name))); err != nil {
@@ -167,7 +165,7 @@ func (h *host) create(ctx context.Context, i *image, name string, o startOptions
 
 // kill ends QEMU at once, as a power cut does.
 func (h *host) kill(ctx context.Context, r *record) error {
-	if r.running() {
+	if r.Running() {
 		if err := unix.Kill(r.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("cannot kill VM %q: %w", r.Name, err)
 		}
@@ -178,7 +176,8 @@ func (h *host) kill(ctx context.Context, r *record) error {
 	if r.PID == 0 {
 		return nil
 	}
-	r.PID, r.Birth, r.Port = 0, "", 0
+	r.SetPID(0)
+	r.Port = 0
 	return h.save(r)
 }
 

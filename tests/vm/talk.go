@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"endured/tests/lib/machines"
 	"endured/tests/vm/guest"
 )
 
@@ -98,11 +99,6 @@ func awaitGuest(ctx context.Context, address, verb, who string) error {
 	}
 }
 
-// exitError carries the exit code of a program that ran in a VM.
-type exitError struct{ code int }
-
-func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
-
 // streams are what a command in the guest is connected to.
 type streams struct {
 	in       io.Reader
@@ -110,7 +106,7 @@ type streams struct {
 	signals  <-chan os.Signal
 }
 
-// execute runs a command in the guest; its exit code, unless 0, is an *exitError.
+// execute runs a command in the guest; its exit code, unless 0, is an *machines.ExitError.
 func execute(ctx context.Context, address string, c *guest.Call, s streams) error {
 	c.Verb = guest.Exec
 	conn, err := call(ctx, address, c)
@@ -148,7 +144,7 @@ func execute(ctx context.Context, address string, c *guest.Call, s streams) erro
 		case guest.Reply:
 			a, err := answer(payload)
 			if err == nil && a.Code != 0 {
-				err = &exitError{a.Code}
+				err = &machines.ExitError{Code: a.Code}
 			}
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,7 +65,7 @@ func (h *host) runInside(ctx context.Context, name string, c *guest.Call, timeou
 	watched, done := h.watch(ctx, r)
 	defer done()
 	err = execute(watched, r.address(), c, streams{in: in, out: out, err: os.Stderr, signals: signals})
-	var exit *exitError
+	var exit *machines.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return fmt.Errorf("cannot execute in VM %q: %w%s", name, r.reason(err), h.lastWords(name))
 	}
@@ -166,7 +165,7 @@ func (h *host) cmdStop(ctx context.Context, args []string) error {
 	r, err := h.load(name)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			h.forget(ctx, &record{Name: name})
+			h.forget(ctx, &record{Record: machines.Record{Name: name}})
 		}
 		return err
 	}
@@ -224,7 +223,7 @@ func (h *host) cmdReboot(ctx context.Context, args []string) error {
 
 // shutDown asks the guest's systemd to end, and returns when QEMU has.
 func (h *host) shutDown(ctx context.Context, r *record, how string) error {
-	if r.running() {
+	if r.Running() {
 		c := &guest.Call{Argv: []string{"systemctl", "--no-block", how}, Group: "common"}
 		limited, cancel := context.WithTimeoutCause(ctx, stopTimeout, fmt.Errorf("it takes longer than %v", stopTimeout))
 		defer cancel()
@@ -237,7 +236,7 @@ func (h *host) shutDown(ctx context.Context, r *record, how string) error {
 	return h.kill(ctx, r)
 }
 
-func (h *host) cmdHost(args []string) error {
+func (h *host) cmdHost(_ context.Context, args []string) error {
 	name, _, err := machines.ParseNamed("VM", flag.NewFlagSet("host", flag.ContinueOnError), args)
 	if err != nil {
 		return err
@@ -249,33 +248,7 @@ func (h *host) cmdHost(args []string) error {
 	return nil
 }
 
-func (h *host) cmdList() error {
-	names, err := h.Names()
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tPID\tAGE\tOWNER")
-	for _, name := range names {
-		r, err := h.load(name)
-		if err != nil {
-			fmt.Fprintf(w, "%s\tbroken\t-\t-\t-\n", name)
-			continue
-		}
-		state, pid, owner := "down", "-", "-"
-		if r.running() {
-			state, pid = "running", fmt.Sprint(r.PID)
-		}
-		if r.Owner != 0 {
-			owner = fmt.Sprint(r.Owner)
-		}
-		if r.orphaned() {
-			owner += " (gone)"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, state, pid, time.Since(r.Created).Round(time.Second), owner)
-	}
-	return w.Flush()
-}
+func (h *host) cmdList(context.Context, []string) error { return h.List(os.Stdout) }
 
 // cmdClean removes VMs whose owner is gone, VMs that are down and nobody's, and files that belong to no VM.
 func (h *host) cmdClean(ctx context.Context, args []string) error {
@@ -284,49 +257,15 @@ func (h *host) cmdClean(ctx context.Context, args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	names, err := h.Names()
-	if err != nil {
-		return err
-	}
-	seen := make(map[string]bool)
-	for _, name := range names {
-		seen[name] = true
-	}
+	var others []string
 	for _, pattern := range []string{filepath.Join(h.disks, "*"), h.Of("*.lock")} {
 		paths, _ := filepath.Glob(pattern)
 		for _, p := range paths {
-			name := strings.TrimSuffix(filepath.Base(p), ".lock")
-			if machines.ValidName(name) && !seen[name] {
-				seen[name] = true
-				names = append(names, name)
-			}
+			others = append(others, strings.TrimSuffix(filepath.Base(p), ".lock"))
 		}
 	}
-	var errs []error
-	for _, name := range names {
-		errs = append(errs, h.cleanOne(ctx, name, *all))
-	}
-	os.Remove(h.disks)
-	os.Remove(h.Path)
-	return errors.Join(errs...)
-}
-
-func (h *host) cleanOne(ctx context.Context, name string, all bool) error {
-	wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	defer cancel()
-	unlock, err := h.Lock(wait, name)
-	if err != nil {
-		// Somebody is starting or stopping it right now.
-		return nil
-	}
-	defer unlock()
-	r, err := h.load(name)
-	if err == nil && !all && !r.orphaned() && (r.running() || r.Owner != 0) {
-		return nil
-	}
-	if err != nil {
-		r = &record{Name: name}
-	}
-	fmt.Printf("removing %s\n", name)
-	return h.forget(ctx, r)
+	defer os.Remove(h.disks)
+	return h.Clean(ctx, others, *all, func(name string, _ bool) error {
+		return h.forget(ctx, &record{Record: machines.Record{Name: name}})
+	})
 }
