@@ -206,18 +206,10 @@ func unflag(dir int, name string) bool {
 	return clearFlags(fd) || any
 }
 
-// Inode flags, from linux/fs.h.
-const (
-	flagImmutable   = 0x10
-	flagAppend      = 0x20
-	flagJournalData = 0x4000
-)
+// flagJournalData is an inode flag, from linux/fs.h.
+const flagJournalData = 0x4000
 
 func clearFlags(fd int) bool {
-	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err != nil || flags&(flagImmutable|flagAppend) == 0 {
-		return false
-	}
-	flags &^= flagImmutable | flagAppend
-	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags)) == nil
+	was, now, err := setFlags(fd, 0)
+	return err == nil && was != now
 }

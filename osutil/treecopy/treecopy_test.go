@@ -347,7 +347,7 @@ func TestRemoveTakesFlaggedFiles(t *testing.T) {
 	for _, name := range []string{"dir/sealed", "dir/sub/sealed", "dir/sub", "dir"} {
 		file, err := os.Open(f.path(name))
 		must(t, err)
-		if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flagImmutable); err != nil {
+		if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, int(Immutable)); err != nil {
 			t.Skipf("no immutable flag here: %v", err)
 		}
 		file.Close()

@@ -3,6 +3,7 @@
 package treecopy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,11 +50,36 @@ func statxID(st *unix.Statx_t) fileID {
 	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
 }
 
-// SetImmutable sets or clears the entry's immutable flag. The stamp is nil if it
-// was like that before. What the name stands for by now must be what was
-// visited, else the error is unix.ESTALE; see also Tree.SetImmutable.
-func (e *Entry) SetImmutable(on bool) (*Stamp, error) {
-	return setImmutableAt(e.dir, e.name, on, &e.Stat)
+// IsAppendOnly tells whether the file system says that it has that flag.
+func (e *Entry) IsAppendOnly() bool { return e.Stat.Attributes&unix.STATX_ATTR_APPEND != 0 }
+
+// SetFlags changes the flags of the entry. The stamp is nil if they were like
+// that before. What the name stands for by now must be what was visited, else
+// the error is unix.ESTALE; see also Tree.SetFlags.
+func (e *Entry) SetFlags(to Flags) (*Stamp, error) { return setFlagsAt(e.dir, e.name, to, &e.Stat) }
+
+// Flags of an inode, as in linux/fs.h.
+type Flags uint32
+
+// What SetFlags can leave a file with: none of the two flags, or one, or both.
+const (
+	NoFlags    Flags = 0
+	Immutable  Flags = 0x10
+	AppendOnly Flags = 0x20
+	// Frozen is what keeps everybody off a file. Being immutable alone would let
+	// it be mapped anew, shared and writable, through a descriptor that is open
+	// for writing, and the first store into that would kill the process (SIGBUS).
+	// One that is append-only cannot be mapped so (EACCES).
+	Frozen = Immutable | AppendOnly
+)
+
+// of is what there is to be set on a kind of file: a directory that is
+// immutable needs nothing more.
+func (f Flags) of(kind uint32) uint32 {
+	if f == Frozen && kind == unix.S_IFDIR {
+		f = Immutable
+	}
+	return uint32(f)
 }
 
 // Stamp says that the change time of an inode was moved by a flag alone: its
@@ -61,6 +87,18 @@ func (e *Entry) SetImmutable(on bool) (*Stamp, error) {
 type Stamp struct {
 	id            fileID
 	before, after int64 // ns since 1970
+}
+
+// Then is the stamp of both moves, the next one being the later.
+func (s *Stamp) Then(next *Stamp) *Stamp {
+	if s == nil || next == nil {
+		return cmp.Or(s, next)
+	}
+	both := *next
+	if both.before = s.before; next.before != s.after { // it was changed in between
+		both.before = 0
+	}
+	return &both
 }
 
 // Walk visits the directory root and everything below it, parents before what
@@ -176,12 +214,12 @@ func (t *Tree) Stat(name string) (unix.Statx_t, error) {
 	return st, err
 }
 
-// SetImmutable sets or clears the immutable flag of the file at name, which
-// must be the one that was described. Should it have got another name by then,
-// which may lie elsewhere, the flag is not set and the error is unix.EMLINK.
-// The stamp is nil if the flag was like that before.
-func (t *Tree) SetImmutable(name string, on bool, want *unix.Statx_t) (*Stamp, error) {
-	return setImmutableAt(t.fd, name, on, want)
+// SetFlags changes the flags of the file at name, which must be the one that
+// was described. Should it have got another name by then, which may lie
+// elsewhere, nothing is set and the error is unix.EMLINK. The stamp is nil if
+// the flags were like that before.
+func (t *Tree) SetFlags(name string, to Flags, want *unix.Statx_t) (*Stamp, error) {
+	return setFlagsAt(t.fd, name, to, want)
 }
 
 // CanFlag probes, with a file that never has a name, what the immutable flag
@@ -200,10 +238,10 @@ func (t *Tree) CanFlag() (opens, writes bool) {
 		return false, false
 	}
 	defer unix.Close(fd)
-	if set, err := setImmutable(fd, true); !set || err != nil {
+	if was, now, err := setFlags(fd, uint32(Frozen)); was == now || err != nil {
 		return false, false
 	}
-	defer setImmutable(fd, false)
+	defer setFlags(fd, 0)
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		unix.Close(again)
@@ -212,9 +250,9 @@ func (t *Tree) CanFlag() (opens, writes bool) {
 	return err == unix.EPERM, werr == unix.EPERM
 }
 
-// setImmutableAt goes by way of a descriptor that opens nothing: a device or a
+// setFlagsAt goes by way of a descriptor that opens nothing: a device or a
 // FIFO may have come in the place of what was seen.
-func setImmutableAt(dir int, name string, on bool, want *unix.Statx_t) (*Stamp, error) {
+func setFlagsAt(dir int, name string, to Flags, want *unix.Statx_t) (*Stamp, error) {
 	path, err := openBeneath(dir, name, unix.O_PATH)
 	if err != nil {
 		return nil, err
@@ -236,17 +274,17 @@ func setImmutableAt(dir int, name string, on bool, want *unix.Statx_t) (*Stamp, 
 		return nil, err
 	}
 	defer unix.Close(fd)
-	changed, err := setImmutable(fd, on)
-	if err != nil || !changed {
+	was, now, err := setFlags(fd, to.of(kind))
+	if err != nil || was == now {
 		return nil, err
 	}
 	err = unix.Fstat(fd, &after)
 	// an immutable file gets no further name, so this look is the last word
-	if err == nil && on && kind == unix.S_IFREG && after.Nlink > uint64(want.Nlink) {
+	if err == nil && to&Immutable != 0 && kind == unix.S_IFREG && after.Nlink > uint64(want.Nlink) {
 		err = unix.EMLINK
 	}
 	if err != nil {
-		_, cerr := setImmutable(fd, !on)
+		_, _, cerr := setFlags(fd, was)
 		return nil, errors.Join(err, cerr)
 	}
 	s := &Stamp{id: idOf(&after), after: after.Ctim.Nano()}
@@ -256,13 +294,16 @@ func setImmutableAt(dir int, name string, on bool, want *unix.Statx_t) (*Stamp, 
 	return s, nil
 }
 
-func setImmutable(fd int, on bool) (changed bool, err error) {
+// setFlags leaves a file with these of the two flags, and returns those that it
+// had and has. All are changed at once.
+func setFlags(fd int, to uint32) (was, now uint32, err error) {
 	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
-	if err != nil || flags&flagImmutable != 0 == on {
-		return false, err
+	was = flags & uint32(Frozen)
+	if err != nil || was == to {
+		return was, was, err
 	}
-	if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags^flagImmutable)); err != nil {
-		return false, err
+	if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags&^uint32(Frozen)|to)); err != nil {
+		return was, was, err
 	}
-	return true, nil
+	return was, to, nil
 }

@@ -32,7 +32,7 @@ func flagging(t *testing.T) (dir string, tree *Tree) {
 	return dir, tree
 }
 
-func TestSetImmutable(t *testing.T) {
+func TestSetFlags(t *testing.T) {
 	t.Parallel()
 	dir, tree := flagging(t)
 	path := filepath.Join(dir, "sub", "f")
@@ -43,28 +43,43 @@ func TestSetImmutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tree.SetImmutable("sub/f", true, &st)
+	open, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	first, err := tree.SetFlags("sub/f", AppendOnly, &st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tree.SetFlags("sub/f", Frozen, &st)
 	if err != nil || s == nil || s.before == 0 {
 		t.Fatal(s, err)
+	}
+	if both := first.Then(s); both.before != first.before || both.after != s.after {
+		t.Errorf("both moves: %v, want from %v to %v", both, first, s)
+	}
+	if _, err := unix.Mmap(int(open.Fd()), 0, 1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); !errors.Is(err, unix.EACCES) {
+		t.Errorf("mapping it anew: %v", err) // to store into it would kill us
 	}
 	if err := os.WriteFile(path, nil, 0o644); !errors.Is(err, unix.EPERM) {
 		t.Errorf("it can be written: %v", err)
 	}
-	if s, err := tree.SetImmutable("sub/f", true, &st); err != nil || s != nil {
+	if s, err := tree.SetFlags("sub/f", Frozen, &st); err != nil || s != nil {
 		t.Errorf("again: %v %v", s, err)
 	}
-	if _, err := tree.SetImmutable("sub/f", false, &st); err != nil {
+	if _, err := tree.SetFlags("sub/f", NoFlags, &st); err != nil {
 		t.Error(err)
 	}
 	other := st
 	other.Ino++
-	if _, err := tree.SetImmutable("sub/f", true, &other); !errors.Is(err, unix.ESTALE) {
+	if _, err := tree.SetFlags("sub/f", Frozen, &other); !errors.Is(err, unix.ESTALE) {
 		t.Errorf("another file: %v", err)
 	}
 	if err := os.Link(path, filepath.Join(dir, "g")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tree.SetImmutable("sub/f", true, &st); !errors.Is(err, unix.EMLINK) {
+	if _, err := tree.SetFlags("sub/f", Frozen, &st); !errors.Is(err, unix.EMLINK) {
 		t.Errorf("one with a second name: %v", err)
 	}
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
@@ -73,7 +88,7 @@ func TestSetImmutable(t *testing.T) {
 	if err := os.Symlink("sub", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tree.SetImmutable("link/f", true, &st); !errors.Is(err, unix.ELOOP) {
+	if _, err := tree.SetFlags("link/f", Frozen, &st); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("through a link: %v", err)
 	}
 }
@@ -102,11 +117,11 @@ func TestRestamped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := tree.SetImmutable(name, true, &st)
+		s, err := tree.SetFlags(name, Frozen, &st)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tree.SetImmutable(name, false, &st)
+		defer tree.SetFlags(name, NoFlags, &st)
 		stamps = append(stamps, *s)
 	}
 	f.c.Restamped(stamps)

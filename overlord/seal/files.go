@@ -201,12 +201,15 @@ func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, wri
 		why := f.stuck(writes)
 		switch {
 		case f.stat.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 && writes:
-			before = append(before, f.name)
+			before = append(before, "/"+f.name)
 			r.flagged(f.name)
 		case why != "":
 			r.stays(f, why)
 		default:
 			flag = append(flag, f)
+			if f.before() != treecopy.NoFlags {
+				before = append(before, "+/"+f.name)
+			}
 		}
 	}
 	if len(flag) == 0 {
@@ -215,15 +218,61 @@ func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, wri
 	if err := r.mark(before); err != nil {
 		return err
 	}
-	for _, f := range flag {
-		stamp, err := tree.SetImmutable(f.name, true, &f.stat)
+	r.freeze(tree, flag)
+	return nil
+}
+
+// freeze flags open files. First they become append-only: from then on none of
+// them is mapped anew, and what was mapped since it was looked for is found.
+func (r *run) freeze(tree *treecopy.Tree, files []*file) {
+	stamps := map[treecopy.FileID]*treecopy.Stamp{}
+	open := map[treecopy.FileID]*file{}
+	var pids []int
+	for _, f := range files {
+		stamp, err := tree.SetFlags(f.name, treecopy.AppendOnly, &f.stat)
 		if why := refused(err); why != "" {
 			r.stays(f, why)
 			continue
 		}
-		r.stamp(f.name, stamp)
+		id := treecopy.IDOf(&f.stat)
+		open[id], stamps[id] = f, stamp
+		for _, pid := range f.pids {
+			if !slices.Contains(pids, pid) {
+				pids = append(pids, pid)
+			}
+		}
 	}
-	return nil
+	for _, o := range osutil.MappedForWriting(pids, r.place.Dev) {
+		if f := open[treecopy.IDOf(&o.Stat)]; f != nil {
+			f.mapped = true
+		}
+	}
+	for id, f := range open {
+		to := treecopy.Frozen
+		if f.mapped {
+			to = f.before()
+		}
+		stamp, err := tree.SetFlags(f.name, to, &f.stat)
+		why := refused(err)
+		if why != "" {
+			_, _ = tree.SetFlags(f.name, f.before(), &f.stat)
+		} else if f.mapped {
+			why = whyMapped
+		}
+		if why != "" {
+			r.stays(f, why)
+			continue
+		}
+		r.stamp(f.name, stamps[id].Then(stamp))
+	}
+}
+
+// before are the flags that the file had when it was found.
+func (f *file) before() treecopy.Flags {
+	if f.stat.Attributes&unix.STATX_ATTR_APPEND != 0 {
+		return treecopy.AppendOnly
+	}
+	return treecopy.NoFlags
 }
 
 // refused says why a file could not be flagged, "" if it was or is gone.
@@ -259,8 +308,11 @@ var errPatience = errors.New("it takes too long")
 func (r *run) flagAll(ctx context.Context, found map[treecopy.FileID]*file, writes bool) (done bool, err error) {
 	var before []string
 	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
-		if e.Immutable() {
-			before = append(before, e.Path())
+		switch {
+		case e.Immutable():
+			before = append(before, "/"+e.Path())
+		case e.IsAppendOnly():
+			before = append(before, "+/"+e.Path())
 		}
 		return nil
 	})
@@ -319,7 +371,7 @@ func (r *run) flagEntry(e *treecopy.Entry, open *file, linked map[treecopy.FileI
 		r.flagged(path)
 		return nil
 	}
-	stamp, err := e.SetImmutable(true)
+	stamp, err := e.SetFlags(treecopy.Frozen)
 	if why := refused(err); why != "" {
 		r.stays(&file{name: path}, why)
 		return nil
@@ -343,7 +395,7 @@ func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
 			r.stays(f, whyOutside)
 			continue
 		}
-		stamp, err := tree.SetImmutable(f.name, true, &f.stat)
+		stamp, err := tree.SetFlags(f.name, treecopy.Frozen, &f.stat)
 		if why := refused(err); why != "" {
 			r.stays(f, why)
 			continue
@@ -353,7 +405,8 @@ func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
 	return nil
 }
 
-// mark notes that files may be flagged, and which had the flag before. It is
+// mark notes that files may be flagged, and which had a flag before ("/PATH": the
+// immutable one, "+/PATH": only the append-only one). It is
 // durable when a flag is: both go to the same file system's journal, in order.
 func (r *run) mark(before []string) error {
 	f, err := os.OpenFile(r.Dirs.FlagMark(r.Record.Name, r.Revision), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -365,7 +418,7 @@ func (r *run) mark(before []string) error {
 	}
 	var text strings.Builder
 	for _, name := range before {
-		text.WriteString("/" + name + "\x00")
+		text.WriteString(name + "\x00")
 	}
 	_, err = f.WriteString(text.String())
 	if err == nil && len(before) > 0 {

@@ -225,19 +225,25 @@ func TestOpenFiles(t *testing.T) {
 	if out, err := exec.Command("chattr", "+i", filepath.Join(w.data, "own")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	a.must("exec 7>>f && ln f sub/g && exec 8>>sub/g")
+	w.write("log", "x")
+	if out, err := exec.Command("chattr", "+a", filepath.Join(w.data, "log")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	a.must("exec 7>>f && ln f sub/g && exec 8>>sub/g && exec 9>>log")
 	for range 2 {
 		if s := w.seal(); s.Flagged == 0 || len(s.Writable) != 0 {
 			t.Errorf("%+v", s)
 		}
 	}
-	for _, c := range []string{"echo x >&7", "echo x >&8", "echo >f", "echo >new", "rm -f f", "mv f z", "echo >$D/f", "echo >sub/new"} {
+	for _, c := range []string{"echo x >&7", "echo x >&8", "echo x >&9", "echo >f", "echo >new", "rm -f f", "mv f z", "echo >$D/f", "echo >sub/new"} {
 		a.mustNot(c)
 	}
 	a.must("cat f sub/g")
 	w.unseal()
 	a.must("echo x >&7 && echo x >&8 && echo >>f && echo >new && rm new")
-	a.mustNot("echo >own") // its own flag stays
+	a.must("echo x >>log")
+	a.mustNot("echo >own") // flags of their own stay
+	a.mustNot("echo >log")
 }
 
 // TestNoMounts: a process in the daemon's own namespace is kept off by flags.

@@ -99,7 +99,8 @@ func (p *SealedProcess) Alive() bool {
 }
 
 // Unflag makes the data of a revision mutable again where a seal had flagged
-// it. A file that had the flag before keeps it. It costs nothing where no file
+// it. A file that had a flag before keeps it: the mark lists those that were
+// immutable, "/PATH", and append-only, "+/PATH". It costs nothing where no file
 // was flagged.
 func (m *Manager) Unflag(ctx context.Context, name string, rev snap.Revision) error {
 	mark := m.Dirs.FlagMark(name, rev)
@@ -116,10 +117,14 @@ func (m *Manager) Unflag(ctx context.Context, name string, rev snap.Revision) er
 	}
 	data := m.Dirs.Data(name, rev)
 	err = treecopy.Walk(ctx, data, func(e *treecopy.Entry) error {
-		if !e.Immutable() || keep["/"+e.Path()] {
+		if keep["/"+e.Path()] || !e.Immutable() && (!e.IsAppendOnly() || keep["+/"+e.Path()]) {
 			return nil
 		}
-		if _, err := e.SetImmutable(false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		to := treecopy.NoFlags
+		if keep["+/"+e.Path()] {
+			to = treecopy.AppendOnly
+		}
+		if _, err := e.SetFlags(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%q: %w", e.Path(), err)
 		}
 		return nil
