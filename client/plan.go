@@ -28,6 +28,14 @@ type Plan struct {
 type SealStep struct {
 	Revision string `json:"revision"`
 	Why      string `json:"why,omitempty"` // it does not, because of this
+	// Limits says why some of what stays is kept off only partly.
+	Limits []SealLimit `json:"limits,omitempty"`
+}
+
+// SealLimit is about one app or service that stays.
+type SealLimit struct {
+	App string `json:"app"`
+	Why string `json:"why"`
 }
 
 // HookStep is a hook that is run.

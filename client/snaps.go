@@ -109,6 +109,9 @@ type AppInfo struct {
 	// "partly sealed" or "not sealed"; SealWhy says what it lacks.
 	Seal    string   `json:"seal,omitempty"`
 	SealWhy []string `json:"seal-why,omitempty"`
+	// SealLimits (additive) says why the data could not be sealed in full if a
+	// refresh left processes of it running. Told where services are asked for by name.
+	SealLimits []string `json:"seal-limits,omitempty"`
 }
 
 // Generation is a scope with processes of a service that an earlier refresh
@@ -118,6 +121,9 @@ type Generation struct {
 	Revision  string `json:"revision"`
 	Processes int    `json:"processes"`
 	PIDs      []int  `json:"pids,omitempty"`
+	// Seal and SealWhy are as in AppInfo, for these processes.
+	Seal    string   `json:"seal,omitempty"`
+	SealWhy []string `json:"seal-why,omitempty"`
 }
 
 // Activator is a unit that starts a service. The keys are snapd's.

@@ -121,11 +121,17 @@ func serviceJSON(c *call, v servicestate.View) client.AppInfo {
 	for _, why := range v.SealWhy {
 		out.SealWhy = append(out.SealWhy, c.text(why))
 	}
+	for _, why := range v.SealLimits {
+		out.SealLimits = append(out.SealLimits, c.text(why))
+	}
 	for _, a := range v.Activators {
 		out.Activators = append(out.Activators, client.Activator{Name: a.Name, Type: a.Type, Active: a.Active, Enabled: a.Enabled})
 	}
 	for _, g := range v.Generations {
-		left := client.Generation{Unit: g.Unit, Revision: g.Revision.String(), Processes: len(g.PIDs)}
+		left := client.Generation{Unit: g.Unit, Revision: g.Revision.String(), Processes: len(g.PIDs), Seal: string(g.Seal)}
+		for _, why := range g.SealWhy {
+			left.SealWhy = append(left.SealWhy, c.text(why))
+		}
 		if c.root() {
 			left.PIDs = g.PIDs
 		}

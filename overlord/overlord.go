@@ -118,6 +118,7 @@ func New(c Config) (*Overlord, error) {
 	}, run)
 	services := servicestate.New(servicestate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Bus: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,
+		Unsealable: unsealable(plugs),
 	}, run)
 	configstate.New(configstate.Config{Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Wrap: wrap}, run)
 	rec := recipes.New(recipes.Config{

@@ -43,7 +43,11 @@ an unpacked snap. For an installed snap, as root, the operator's settings count.
 			if installed {
 				over, ceiling = a.settings(c.Context(), info.Name)
 			}
-			list, err := lifecycle.Sentences(info, over, ceiling)
+			var limits map[string][]string
+			if installed {
+				limits = a.sealLimits(c.Context(), info.Name)
+			}
+			list, err := lifecycle.Sentences(info, over, ceiling, limits)
 			if err != nil {
 				return err
 			}
@@ -131,6 +135,20 @@ func (a *app) settings(ctx context.Context, name string) (lifecycle.Override, ti
 		}
 	}
 	return over, a.ceiling(ctx)
+}
+
+// sealLimits says, by service, why what a refresh leaves of it is kept off its
+// old data only partly.
+func (a *app) sealLimits(ctx context.Context, name string) map[string][]string {
+	services, err := a.client.Services(ctx, []string{name})
+	if err != nil {
+		return nil // the daemon does not run: what the snap itself says is shown
+	}
+	out := map[string][]string{}
+	for _, s := range services {
+		out[s.Name] = s.SealLimits
+	}
+	return out
 }
 
 // ceiling is the operator's bound on stops, 0 if there is none or it cannot be seen.

@@ -23,7 +23,9 @@ List the services of all snaps, or of those named ("snap" or "snap.service").
 
 Notes say what activates a service, and "runs REVISION" when its processes were
 started from another revision than the current one. "N left of REVISION" are
-processes that an earlier refresh left running, as its refresh-mode asked.`),
+processes that an earlier refresh left running, as its refresh-mode asked.
+"sealed" are those that cannot write to their old data any more; "partly
+sealed" and "not sealed" say in parentheses what they still can, and why.`),
 		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			services, err := a.client.Services(c.Context(), args)
@@ -66,21 +68,59 @@ func serviceNotes(s *client.AppInfo) string {
 	if s.RunningRevision != "" && s.CurrentRevision != "" && s.RunningRevision != s.CurrentRevision {
 		notes = append(notes, "runs "+s.RunningRevision)
 		if s.Seal != "" {
-			notes = append(notes, printable(s.Seal))
+			notes = append(notes, sealNote(s.Seal, s.SealWhy))
 		}
 	}
-	left := map[string]int{}
+	return strings.Join(append(notes, leftNotes(s.Generations)...), ",")
+}
+
+// sealNote says "sealed", or "partly sealed (devmode)".
+func sealNote(word string, why []string) string {
+	if len(why) == 0 {
+		return printable(word)
+	}
+	return printable(fmt.Sprintf("%s (%s)", word, strings.Join(why, "; ")))
+}
+
+// leftNotes says "2 left of x1,sealed", for each revision once; what its scopes
+// differ in is the worst of them.
+func leftNotes(generations []client.Generation) []string {
+	type left struct {
+		n    int
+		seal string
+		why  []string
+	}
+	by := map[string]*left{}
 	var revisions []string
-	for _, g := range s.Generations {
-		if left[g.Revision] == 0 && g.Processes > 0 {
+	worst := []string{"", "sealed", "partly sealed", "not sealed"}
+	for _, g := range generations {
+		if g.Processes == 0 {
+			continue
+		}
+		l := by[g.Revision]
+		if l == nil {
+			l = &left{}
+			by[g.Revision] = l
 			revisions = append(revisions, g.Revision)
 		}
-		left[g.Revision] += g.Processes
+		l.n += g.Processes
+		if slices.Index(worst, g.Seal) > slices.Index(worst, l.seal) {
+			l.seal = g.Seal
+		}
+		for _, why := range g.SealWhy {
+			if !slices.Contains(l.why, why) {
+				l.why = append(l.why, why)
+			}
+		}
 	}
+	var notes []string
 	for _, r := range revisions {
-		notes = append(notes, fmt.Sprintf("%d left of %s", left[r], printable(r)))
+		notes = append(notes, fmt.Sprintf("%d left of %s", by[r].n, printable(r)))
+		if by[r].seal != "" {
+			notes = append(notes, sealNote(by[r].seal, by[r].why))
+		}
 	}
-	return strings.Join(notes, ",")
+	return notes
 }
 
 func newStartCommand(a *app) *cobra.Command {

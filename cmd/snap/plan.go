@@ -114,6 +114,9 @@ func (a *app) printSeal(p *client.Plan) {
 		fmt.Fprintf(a.out, "\nWhat stays can go on writing to the data of revision %s, which nobody reads afterwards: %s.\n", p.Seal.Revision, printable(p.Seal.Why))
 	default:
 		fmt.Fprintf(a.out, "\nWhat stays can read the data of revision %s, and not write to it any more.\n", p.Seal.Revision)
+		for _, l := range p.Seal.Limits {
+			fmt.Fprintf(a.out, "For %s.%s that is partly so: %s.\n", p.Snap, l.App, printable(l.Why))
+		}
 	}
 }
 

@@ -168,6 +168,17 @@ func TestOutput(t *testing.T) {
 			"probe.mgr  enabled  active    runs x1,4 left of x1\n" +
 			"probe.web  enabled  inactive  socket-activated\n",
 	}, {
+		name: "services that stay", args: "services probe",
+		answers: map[string]string{"GET /v2/apps?names=probe&select=service": `[
+			{"snap":"probe","name":"a","enabled":true,"active":true,"running-revision":"x1","current-revision":"x2","seal":"partly sealed",
+			 "seal-why":["1 file still writable by pid 8 (mapped into memory): db","devmode"]},
+			{"snap":"probe","name":"b","enabled":true,"active":true,"running-revision":"x2","current-revision":"x2",
+			 "generations":[{"unit":"a","revision":"x1","processes":2,"seal":"sealed"},
+			 {"unit":"b","revision":"x1","processes":1,"seal":"not sealed","seal-why":["classic confinement"]}]}]`},
+		out: "Service  Startup  Current  Notes\n" +
+			"probe.a  enabled  active   runs x1,partly sealed (1 file still writable by pid 8 (mapped into memory): db; devmode)\n" +
+			"probe.b  enabled  active   3 left of x1,not sealed (classic confinement)\n",
+	}, {
 		name: "no services", args: "services", answers: map[string]string{"GET /v2/apps?select=service": `[]`},
 		err: "No snap has a service.\n",
 	}, {

@@ -116,6 +116,8 @@ type Input struct {
 	Only []string
 	// StopTimeoutMax is the operator's ceiling, 0 for none.
 	StopTimeoutMax time.Duration
+	// SealLimits says, by app, why what stays of it can be sealed only partly.
+	SealLimits map[string][]string
 	// Terminate ends running apps on remove and disable instead of refusing.
 	Terminate bool
 }

@@ -18,6 +18,9 @@ type Sentence struct {
 	Text   string `json:"text"` // a whole sentence
 }
 
+// kept is no event: it says what a refresh takes from those that it leaves running.
+const kept Event = "seal"
+
 // crash is the event that nobody asks for: systemd alone deals with it.
 const crash Event = "crash"
 
@@ -27,8 +30,9 @@ func explained() []Event { return []Event{Refresh, Stop, Restart, Disable, Remov
 
 // Sentences says, for each service of a revision and each event, what would
 // happen if it ran, with other processes beside its main one. It is what Decide
-// decides: o and ceiling are the operator's word, if there is one.
-func Sentences(info *snap.Info, o Override, ceiling time.Duration) ([]Sentence, error) {
+// decides: o and ceiling are the operator's word, if there is one. limits say,
+// by app, why its old data could be sealed only partly, where that is known.
+func Sentences(info *snap.Info, o Override, ceiling time.Duration, limits map[string][]string) ([]Sentence, error) {
 	old := *info
 	if old.Revision.Unset() {
 		old.Revision = 1
@@ -54,6 +58,9 @@ func Sentences(info *snap.Info, o Override, ceiling time.Duration) ([]Sentence, 
 		}
 		for _, s := range p.Services {
 			by[s.App] = append(by[s.App], Sentence{App: s.App, Event: e, Action: s.Action, Text: sentence(e, s)})
+			if e == Refresh && (s.Action == Keep || s.Action == Signal || s.Survivors) {
+				by[s.App] = append(by[s.App], Sentence{App: s.App, Event: kept, Text: sealSentence(info, limits[s.App])})
+			}
 		}
 	}
 	var out []Sentence
@@ -139,6 +146,18 @@ func whom(s Step) string {
 		return "each of its processes"
 	}
 	return "its main process"
+}
+
+// sealSentence says what becomes of the right to write to the old data.
+func sealSentence(info *snap.Info, limits []string) string {
+	if info.Confinement == "classic" {
+		return "What it leaves can go on writing to the old data, which nobody reads afterwards: " + ClassicSeal + "."
+	}
+	text := "What it leaves can read the old data, and not write to it any more"
+	if len(limits) > 0 {
+		text += "; that is partly so, because " + strings.Join(limits, ", and because ")
+	}
+	return text + "."
 }
 
 // crashSentence says what systemd does when the main process ends by itself.

@@ -292,15 +292,37 @@ func (r *run) judged() *Result {
 	}
 	s.Why = append(writable(s.Writable), r.why.clauses()...)
 	s.Pending = s.Pending || len(s.Writable) > 0
+	s.State = stateOf(kept, s.Why)
+	s.Units = r.units()
+	return &Result{Seal: s, Stamps: r.stamps, Steps: strings.Join(r.steps, ", ")}
+}
+
+func stateOf(kept int, why []string) snapstate.SealState {
 	switch {
 	case kept == 0:
-		s.State = snapstate.NotSealed
-	case len(s.Why) > 0:
-		s.State = snapstate.PartlySealed
-	default:
-		s.State = snapstate.Sealed
+		return snapstate.NotSealed
+	case len(why) > 0:
+		return snapstate.PartlySealed
 	}
-	return &Result{Seal: s, Stamps: r.stamps, Steps: strings.Join(r.steps, ", ")}
+	return snapstate.Sealed
+}
+
+// units draws the conclusion for each unit alone: what another one's process
+// can still write to says nothing of it.
+func (r *run) units() []snapstate.UnitSeal {
+	pids, kept := map[string][]int{}, map[string]int{}
+	for _, p := range r.seal.Processes {
+		pids[p.Unit] = append(pids[p.Unit], p.PID)
+		if len(p.By) > 0 && !r.flags().Classic {
+			kept[p.Unit]++
+		}
+	}
+	var out []snapstate.UnitSeal
+	for _, unit := range slices.Sorted(maps.Keys(pids)) {
+		why := append(writable(writableBy(r.seal.Writable, pids[unit])), r.why.about(pids[unit]).clauses()...)
+		out = append(out, snapstate.UnitSeal{Unit: unit, State: stateOf(kept[unit], why), Why: why})
+	}
+	return out
 }
 
 func (r *run) info() *snap.Info {

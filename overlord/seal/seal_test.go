@@ -207,6 +207,9 @@ func TestMountAlone(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	if state, _ := w.seal().Of("snap.demo.svc.service"); state == "" {
+		t.Error("its unit is not judged")
+	}
 	a.mustNot("echo >f")
 	a.mustNot("echo >$D/f")
 	a.must("cat f")

@@ -42,6 +42,36 @@ func (r *reasons) clauses() []string {
 	return out
 }
 
+// about leaves only what is about some processes, or about none in particular.
+func (r *reasons) about(pids []int) *reasons {
+	out := &reasons{}
+	for _, clause := range r.order {
+		if len(r.pids[clause]) == 0 {
+			out.add(clause, 0)
+		}
+		for _, p := range both(r.pids[clause], pids) {
+			out.add(clause, p)
+		}
+	}
+	return out
+}
+
+// writableBy leaves only the files that some processes can write to, or nobody
+// knows who.
+func writableBy(files []snapstate.WritableFile, pids []int) []snapstate.WritableFile {
+	var out []snapstate.WritableFile
+	for _, f := range files {
+		if by := both(f.PIDs, pids); len(by) > 0 || len(f.PIDs) == 0 {
+			out = append(out, snapstate.WritableFile{Path: f.Path, PIDs: by, Why: f.Why})
+		}
+	}
+	return out
+}
+
+func both(a, b []int) []int {
+	return slices.DeleteFunc(slices.Clone(a), func(p int) bool { return !slices.Contains(b, p) })
+}
+
 // maxNamed is how many processes or files are named one by one.
 const maxNamed = 4
 

@@ -53,6 +53,9 @@ type Config struct {
 	Log     *slog.Logger
 	Wrap    wrappers.Options
 	BootID  string
+	// Unsealable says why what an app was given keeps a seal from being whole,
+	// a clause each.
+	Unsealable func(info *snap.Info, app string) []string
 }
 
 // Manager observes services and runs the tasks "plan-services" and

@@ -71,8 +71,14 @@ func (m *Manager) Intend(ctx context.Context, s *snapstate.Setup) (*cutover.Inte
 		return nil, err
 	}
 	intent.StopTimeoutMax = configstate.StopTimeoutMax(m.State)
+	limits := map[string][]string{}
+	if rec != nil && from != nil && s.Event.RefreshLike() {
+		for app := range from.Apps {
+			limits[app] = m.sealLimits(rec, from, app)
+		}
+	}
 	plan, err := lifecycle.Decide(lifecycle.Input{
-		Event: s.Event, Old: from, New: to, Started: others, Observed: obs, Terminate: s.Terminate,
+		Event: s.Event, SealLimits: limits, Old: from, New: to, Started: others, Observed: obs, Terminate: s.Terminate,
 		Override: intent.Override, StopTimeoutMax: intent.StopTimeoutMax,
 	})
 	if err != nil {

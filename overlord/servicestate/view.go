@@ -22,9 +22,20 @@ type View struct {
 	Active     bool
 	Activators []Activator
 	// Generations are the scopes with what earlier refreshes left running.
-	Generations []lifecycle.Generation
+	Generations []Generation
 	// Seal is how far the data of Revision is sealed, where that is not the
 	// current one and its processes stayed; SealWhy says what it lacks.
+	Seal    snapstate.SealState
+	SealWhy []string
+	// SealLimits says why the data could not be sealed in full if a refresh left
+	// processes running. It is found out where services are asked for by name.
+	SealLimits []string
+}
+
+// Generation is a scope with what an earlier refresh left of a service. Seal is
+// how far the data of its revision is sealed, SealWhy what it lacks.
+type Generation struct {
+	lifecycle.Generation
 	Seal    snapstate.SealState
 	SealWhy []string
 }

@@ -75,6 +75,9 @@ func (m *Manager) Views(ctx context.Context, names []string) ([]View, error) {
 	for _, l := range apps {
 		v := m.view(l, sts[:len(l.units)], enabled)
 		sts = sts[len(l.units):]
+		if len(names) > 0 {
+			v.SealLimits = m.sealLimits(l.rec, l.app.Snap, l.app.Name)
+		}
 		out = append(out, v)
 	}
 	return out, listed(out, names)
@@ -133,10 +136,35 @@ func known(recs []*snapstate.Record, names []string) error {
 	return nil
 }
 
+// generation is one with what its data is sealed.
+func generation(rec *snapstate.Record, g lifecycle.Generation) Generation {
+	out := Generation{Generation: g}
+	if seal := rec.Seal(g.Revision); seal != nil && g.Revision != rec.Current {
+		out.Seal, out.SealWhy = seal.Of(g.Unit)
+	}
+	return out
+}
+
+// sealLimits says why the data of a service, or of an app, can be sealed only
+// partly, or not.
+func (m *Manager) sealLimits(rec *snapstate.Record, info *snap.Info, app string) []string {
+	e := rec.Rev(info.Revision)
+	switch {
+	case info.Confinement == "classic":
+		return []string{lifecycle.ClassicSeal}
+	case e != nil && !e.Flags.JailMode && (e.Flags.DevMode || info.Confinement == "devmode"):
+		return append([]string{lifecycle.DevModeSeal}, m.Unsealable(info, app)...)
+	}
+	return m.Unsealable(info, app)
+}
+
 // view describes a service. sts are of its units.
 func (m *Manager) view(l listedApp, sts []systemd.UnitStatus, enabled map[string]bool) View {
 	rec, a := l.rec, l.app
-	v := View{Snap: rec.Name, App: a.Name, Daemon: a.Daemon, Mode: lifecycle.Mode(a), Current: rec.Current, Generations: l.left}
+	v := View{Snap: rec.Name, App: a.Name, Daemon: a.Daemon, Mode: lifecycle.Mode(a), Current: rec.Current}
+	for _, g := range l.left {
+		v.Generations = append(v.Generations, generation(rec, g))
+	}
 	if len(sts) == 0 {
 		return v
 	}
@@ -147,7 +175,7 @@ func (m *Manager) view(l listedApp, sts []systemd.UnitStatus, enabled map[string
 	if snapstate.UnitRuns(st) {
 		v.Revision = m.Snaps.RevisionOf(rec, a.Name, st)
 		if seal := rec.Seal(v.Revision); seal != nil && v.Revision != rec.Current {
-			v.Seal, v.SealWhy = seal.State, seal.Why
+			v.Seal, v.SealWhy = seal.Of(st.Name)
 		}
 	}
 	activator := func(name, kind string, act systemd.UnitStatus) {

@@ -33,8 +33,17 @@ type Seal struct {
 	Files   []string `json:"files,omitempty"`
 	// Writable are the files that can still be written to.
 	Writable []WritableFile `json:"writable,omitempty"`
+	// Units says the same for each unit that processes stayed in.
+	Units []UnitSeal `json:"units,omitempty"`
 	// Pending tells that another try may do better.
 	Pending bool `json:"pending,omitempty"`
+}
+
+// UnitSeal says how far the processes of one unit are kept off the data.
+type UnitSeal struct {
+	Unit  string    `json:"unit"`
+	State SealState `json:"state"`
+	Why   []string  `json:"why,omitempty"`
 }
 
 // SealState is the whole of it in a word.
@@ -76,6 +85,17 @@ func (r *Record) Seal(rev snap.Revision) *Seal {
 		}
 	}
 	return nil
+}
+
+// Of tells how far the processes of a unit are kept off: as the whole is, where
+// they were moved to another unit since.
+func (s *Seal) Of(unit string) (SealState, []string) {
+	for _, u := range s.Units {
+		if u.Unit == unit {
+			return u.State, u.Why
+		}
+	}
+	return s.State, s.Why
 }
 
 // SetSeal keeps a seal in the place of an earlier one of its revision.
