@@ -16,14 +16,6 @@ import (
 	"endured/overlord/state"
 )
 
-const (
-	// longestWait bounds how long a wait for a change is left open.
-	longestWait = time.Minute
-	// lookAgain is how often a waiting request looks for new progress and log
-	// lines, which have no event of their own. Both are in memory.
-	lookAgain = 250 * time.Millisecond
-)
-
 // publicData are the values of a change that the API shows. The others are the
 // managers' own.
 var publicData = []string{"snap-name", "snap-names"}
@@ -183,56 +175,6 @@ func getChanges(c *call) *response {
 		return failureOr(err, http.StatusInternalServerError)
 	}
 	return sync200(out)
-}
-
-// waitChange answers once the change is not as the client has "seen" it, or
-// after "timeout" as it is.
-func waitChange(c *call) *response {
-	id, q := c.PathValue("id"), c.URL.Query()
-	timeout := 10 * time.Second
-	if s := q.Get("timeout"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < 0 {
-			return badRequest("cannot use timeout=%q: want a duration such as 10s", s)
-		}
-		timeout = min(d, longestWait)
-	}
-
-	event := make(chan struct{}, 1)
-	remove := c.d.backend.State().AddChangeWatcher(func(changed string) {
-		if changed == id {
-			select {
-			case event <- struct{}{}:
-			default:
-			}
-		}
-	})
-	defer remove()
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	tick := time.NewTicker(lookAgain)
-	defer tick.Stop()
-	for over := false; ; {
-		ch, err := c.change(id)
-		switch {
-		case err != nil:
-			return failureOr(err, http.StatusInternalServerError)
-		case ch == nil:
-			return noChange(id)
-		case over, ch.Ready, ch.Seen != q.Get("seen"):
-			return sync200(ch)
-		}
-		select {
-		case <-event:
-		case <-tick.C:
-		case <-deadline.C:
-			over = true
-		case <-c.d.stopping:
-			over = true
-		case <-c.Context().Done():
-			over = true
-		}
-	}
 }
 
 // postChange aborts a change.

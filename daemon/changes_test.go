@@ -4,6 +4,8 @@ package daemon_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,5 +123,66 @@ func TestShutdownEndsWaits(t *testing.T) {
 	}
 	if s := <-waiting; s != 200 {
 		t.Errorf("the wait ended with %d", s)
+	}
+}
+
+// TestProgressIsCollected: a task that reports a thousand times costs a client
+// that watches few answers, and the last report is among them.
+func TestProgressIsCollected(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.newChange("install-snap", "probe")
+	var task *state.Task
+	if err := f.state.View(func(tx *state.Tx) error { task = tx.Task("1"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	const last = 1000
+	answers := 0
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := f.client.WaitChange(ctx, id, func(ch *client.Change) {
+		if answers++; answers == 1 {
+			go func() {
+				for n := 1; n <= last; n++ {
+					task.SetProgress("data", n, last)
+				}
+			}()
+		}
+		if ch.Tasks[0].Progress.Done == last {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the last report did not come: %v", err)
+	}
+	if answers < 2 || answers > last/10 {
+		t.Errorf("%d answers to %d reports", answers, last)
+	}
+}
+
+// TestWarningEndsNoticesWait: nothing but the warning happens.
+func TestWarningEndsNoticesWait(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	answer := make(chan string, 1)
+	go func() {
+		_, body := f.raw("GET", "/v2/notices?types=warning&timeout=1m", "", nil)
+		answer <- body
+	}()
+	for n := 0; ; n++ { // the first may come before the wait begins
+		if err := f.state.Update(func(tx *state.Tx) error { tx.Warnf("warning %d", n); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case body := <-answer:
+			if !strings.Contains(body, `"type":"warning"`) {
+				t.Errorf("answer: %s", body)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if n == 200 {
+			t.Fatal("the wait did not end")
+		}
 	}
 }

@@ -90,14 +90,9 @@ func getNotices(c *call) *response {
 			return badRequest("cannot use timeout=%q: want a duration such as 10s", s)
 		}
 	}
-	event := make(chan struct{}, 1)
-	remove := c.d.backend.State().AddChangeWatcher(func(string) {
-		select {
-		case event <- struct{}{}:
-		default:
-		}
-	})
-	defer remove()
+	happened := newEvent()
+	defer c.d.backend.State().AddChangeWatcher(func(string) { happened.happen() })()
+	defer c.d.backend.State().AddWarningWatcher(happened.happen)()
 	deadline := time.NewTimer(min(timeout, longestWait))
 	defer deadline.Stop()
 	for over := timeout == 0; ; {
@@ -108,15 +103,7 @@ func getNotices(c *call) *response {
 		case len(list) > 0 || over:
 			return sync200(list)
 		}
-		select {
-		case <-event:
-		case <-deadline.C:
-			over = true
-		case <-c.d.stopping:
-			over = true
-		case <-c.Context().Done():
-			over = true
-		}
+		over = c.await(deadline.C, happened, nil) == nil
 	}
 }
 

@@ -296,3 +296,64 @@ func TestAddChangeWatcher(t *testing.T) {
 		t.Errorf("got %s", &j)
 	}
 }
+
+func TestAddActivityWatcher(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	moved := make(chan string, 100)
+	defer f.s.AddActivityWatcher(func(id string) { moved <- id })()
+	act := make(chan func(*Task))
+	f.r.AddHandler("a", func(_ context.Context, task *Task) (Commit, error) {
+		for do := range act {
+			do(task)
+		}
+		return nil, nil
+	}, nil)
+	f.r.Start(t.Context())
+	f.update(func(tx *Tx) {
+		task := tx.NewTask("a", "a")
+		tx.NewChange("c", "c").AddTask(task)
+	})
+	next := func() string {
+		select {
+		case id := <-moved:
+			return id
+		case <-time.After(10 * time.Second):
+			return "nothing"
+		}
+	}
+	if got := next(); got != "1" { // it was made
+		t.Fatal(got)
+	}
+	quiet := func() {
+		for {
+			select {
+			case <-moved: // it is being done
+			case <-time.After(50 * time.Millisecond):
+				return
+			}
+		}
+	}
+	quiet()
+	for n, do := range []func(*Task){
+		func(t *Task) { t.Log("x") },
+		func(t *Task) { t.SetProgress("x", 1, 2) },
+		func(t *Task) { t.SetProgress("x", 1, 2) }, // the same
+		func(t *Task) { t.SetProgress("x", 2, 2) },
+	} {
+		act <- do
+		if n == 2 {
+			continue
+		}
+		if got := next(); got != "1" {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+	if len(moved) > 0 {
+		t.Error("progress that is the same was told")
+	}
+	close(act)
+	if got := next(); got != "1" { // it is done
+		t.Error(got)
+	}
+}

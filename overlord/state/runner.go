@@ -145,6 +145,9 @@ func (r *Runner) kick() {
 
 // changed notes what a transaction changed, and cancels what it aborted.
 func (r *Runner) changed(p *published) {
+	if p.moved != "" {
+		return // nothing can be started for that
+	}
 	r.mu.Lock()
 	for _, id := range p.aborted {
 		if j := r.active[id]; j != nil {

@@ -74,6 +74,8 @@ type State struct {
 type published struct {
 	changes map[string]bool // with a new task or a new status in them, or gone
 	aborted []string        // tasks that went from Doing to Abort
+	warned  bool            // a warning was added or okayed
+	moved   string          // instead of all that: the change with new progress or a new log line, in memory
 }
 
 // Open opens the state at path, creating it with mode 0600 if there is none.
@@ -223,7 +225,7 @@ func (s *State) update(f func(*Tx) error) (*published, error) {
 		return nil, &storageError{err}
 	}
 	tx.settle(true)
-	return &published{tx.touched, tx.aborted}, nil
+	return &published{changes: tx.touched, aborted: tx.aborted, warned: tx.warned}, nil
 }
 
 func (s *State) begin(writable bool) (*bbolt.Tx, error) {
@@ -279,6 +281,29 @@ func (s *State) AddChangeWatcher(f func(changeID string)) (remove func()) {
 	return s.watch(func(p *published) {
 		for id := range p.changes {
 			f(id)
+		}
+	})
+}
+
+// AddActivityWatcher is AddChangeWatcher that also hears of progress and log
+// lines of the tasks of a change, which come often.
+func (s *State) AddActivityWatcher(f func(changeID string)) (remove func()) {
+	return s.watch(func(p *published) {
+		for id := range p.changes {
+			f(id)
+		}
+		if p.moved != "" {
+			f(p.moved)
+		}
+	})
+}
+
+// AddWarningWatcher has f called after a warning was added or okayed, under the
+// same terms as AddChangeWatcher.
+func (s *State) AddWarningWatcher(f func()) (remove func()) {
+	return s.watch(func(p *published) {
+		if p.warned {
+			f()
 		}
 	})
 }

@@ -171,8 +171,9 @@ func (t *Task) logLine(level, text string) {
 		return
 	}
 	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
 	t.s.pending[t.rec.ID] = append(t.s.pending[t.rec.ID], line)
+	t.s.mu.Unlock()
+	t.s.publish(&published{moved: t.rec.Change})
 }
 
 // LogLines returns the lines of the log, oldest first, each "TIME LEVEL TEXT" with
@@ -186,9 +187,14 @@ func (t *Task) LogLines() []string {
 
 // SetProgress says how far the task has come. It is kept in memory only.
 func (t *Task) SetProgress(label string, done, total int) {
+	p := Progress{label, done, total}
 	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	t.s.progress[t.rec.ID] = Progress{label, done, total}
+	same := t.s.progress[t.rec.ID] == p
+	t.s.progress[t.rec.ID] = p
+	t.s.mu.Unlock()
+	if !same {
+		t.s.publish(&published{moved: t.rec.Change})
+	}
 }
 
 // Progress returns how far the task has come: what was set last while it runs,

@@ -44,6 +44,7 @@ type Tx struct {
 	tasks   map[string]*Task
 	dirty   bool
 	touched map[string]bool
+	warned  bool
 	aborted []string
 	after   []func(committed bool)
 }

@@ -102,6 +102,7 @@ func (tx *Tx) eachWarning(f func(Warning)) {
 func (tx *Tx) putWarning(w Warning) {
 	if raw, ok := tx.encode(w.Message, w); ok {
 		tx.put(bucketWarnings, []byte(w.Message), raw)
+		tx.warned = true
 	}
 }
 
