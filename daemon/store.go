@@ -23,18 +23,28 @@ func storeOptions(r client.SnapRequest) (recipes.StoreOptions, *response) {
 	if resp := oneMode(r.InstallOptions); resp != nil {
 		return recipes.StoreOptions{}, resp
 	}
-	switch r.Transaction {
-	case "", "per-snap", "all-snaps":
-	default:
-		return recipes.StoreOptions{}, badRequest("cannot use transaction %q: want per-snap or all-snaps", r.Transaction)
+	together, resp := allSnaps(r.Transaction)
+	if resp != nil {
+		return recipes.StoreOptions{}, resp
 	}
 	if rev.Local() {
 		return recipes.StoreOptions{}, badRequest("cannot take revision %s from the store: it is a local one", rev)
 	}
 	return recipes.StoreOptions{
 		Flags:   snapstate.Flags{DevMode: r.DevMode, Classic: r.Classic, JailMode: r.JailMode},
-		Channel: r.Channel, Revision: rev, Amend: r.Amend, Together: r.Transaction == "all-snaps",
+		Channel: r.Channel, Revision: rev, Amend: r.Amend, Together: together,
 	}, nil
+}
+
+// allSnaps reads whether several snaps stand or fall together.
+func allSnaps(transaction string) (bool, *response) {
+	switch transaction {
+	case "", "per-snap":
+		return false, nil
+	case "all-snaps":
+		return true, nil
+	}
+	return false, badRequest("cannot use transaction %q: want per-snap or all-snaps", transaction)
 }
 
 // installNames installs snaps from the store.

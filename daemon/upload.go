@@ -162,6 +162,9 @@ func (u *upload) install(c *call) *response {
 	if resp != nil {
 		return resp
 	}
+	if options.Together, resp = allSnaps(u.fields["transaction"]); resp != nil {
+		return resp
+	}
 	if len(u.files) > 1 {
 		return async(c.d.backend.InstallFiles(c.Context(), u.files, options))
 	}

@@ -89,6 +89,7 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 		{[][2]string{{"dangerous", "true"}, {"snap", "a"}, {"snap", "b"}}, "it is no squashfs"},
 		{[][2]string{{"dangerous", "true"}, {"dry-run", "true"}, {"snap", "a"}}, "cannot plan the installation of an upload: name the file by its path"},
 		{[][2]string{{"dangerous", "true"}, {"name", "probe_two"}, {"snap", "a"}}, "cannot install under another name: parallel instances are not supported yet"},
+		{[][2]string{{"dangerous", "true"}, {"transaction", "some"}, {"snap", "a"}}, `cannot use transaction "some": want per-snap or all-snaps`},
 		{[][2]string{{"action", strings.Repeat("x", 20<<10)}}, `cannot read the upload: field "action" is too long or cut off`},
 	} {
 		var b bytes.Buffer
@@ -116,6 +117,32 @@ func TestRefusedUploadLeavesNothing(t *testing.T) {
 	}
 	if files := f.spooled(); len(files) != 0 {
 		t.Errorf("refused uploads left %v", files)
+	}
+}
+
+func TestUploadOfSeveral(t *testing.T) {
+	t.Parallel()
+	f, ctx := newFixture(t), context.Background()
+	one, two := snapFile(t, "one"), snapFile(t, "two")
+	sent := map[string]int64{}
+	o := client.InstallOptions{Dangerous: true, Together: true}
+	if _, err := f.client.InstallFiles(ctx, []string{one, two}, o, func(path string, done, _ int64) { sent[path] = done }); err != nil {
+		t.Fatal(err)
+	}
+	if sent[one] != 3 || sent[two] != 3 {
+		t.Errorf("told of %v", sent)
+	}
+	o.Together = false
+	if _, err := f.client.InstallFiles(ctx, []string{one, two}, o, nil); err != nil {
+		t.Fatal(err)
+	}
+	calls := f.called()
+	if len(calls) != 2 || !strings.HasSuffix(calls[0], "Together:true}") || !strings.HasSuffix(calls[1], "Together:false}") ||
+		!strings.Contains(calls[0], "[probe_1.0_all.snap probe_1.0_all.snap]") {
+		t.Errorf("called %q", calls)
+	}
+	if _, err := f.client.InstallFiles(ctx, []string{one, filepath.Dir(two)}, o, nil); err == nil || !strings.Contains(err.Error(), "not a file") {
+		t.Errorf("a directory: %v", err)
 	}
 }
 

@@ -121,8 +121,8 @@ func (cmd *installCommand) run(ctx context.Context, args []string) error {
 	if cmd.dryRun {
 		return cmd.plan(ctx, names, files)
 	}
-	for _, f := range files {
-		if err := cmd.installFile(ctx, f); err != nil {
+	if len(files) > 0 {
+		if err := cmd.installFiles(ctx, files); err != nil {
 			return err
 		}
 	}
@@ -168,10 +168,12 @@ func (cmd *installCommand) installNames(ctx context.Context, names []string) err
 	return cmd.report(ctx, ch, err, "installed")
 }
 
-func (cmd *installCommand) installFile(ctx context.Context, arg string) error {
+// installFiles sends the files in one request: they are installed in one change.
+func (cmd *installCommand) installFiles(ctx context.Context, files []string) error {
 	p := cmd.newProgress()
-	name := filepath.Base(arg)
-	id, err := cmd.client.InstallFile(ctx, arg, cmd.options, func(done, total int64) { p.upload(name, done, total) })
+	o := cmd.options
+	o.Together = cmd.store.Together
+	id, err := cmd.client.InstallFiles(ctx, files, o, func(path string, done, total int64) { p.upload(filepath.Base(path), done, total) })
 	p.finish()
 	if err != nil {
 		return cmd.hint(err)
@@ -180,6 +182,9 @@ func (cmd *installCommand) installFile(ctx context.Context, arg string) error {
 	what := "installed"
 	if err == nil && len(ch.Tasks) == 0 {
 		what = "installed already"
+		if len(ch.SnapNames()) == 0 { // several files, of which none is news
+			fmt.Fprintln(cmd.err, "Every file is installed already.")
+		}
 	}
 	return cmd.report(ctx, ch, err, what)
 }

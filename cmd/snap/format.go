@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // table is a table with two spaces between columns.
@@ -48,7 +47,7 @@ func (t *table) writeCut(w io.Writer, width int) {
 			if i == len(widths) {
 				widths = append(widths, minCell)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c)+2)
+			widths[i] = max(widths[i], columns(c)+2)
 		}
 	}
 	for n, row := range t.rows {
@@ -67,7 +66,7 @@ func (t *table) writeCut(w io.Writer, width int) {
 			}
 			b.WriteString(shown)
 			if i < len(row)-1 && (width == 0 || room > 0) {
-				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
+				b.WriteString(strings.Repeat(" ", widths[i]-columns(c)))
 			}
 		}
 		fmt.Fprintln(w, b.String())

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -83,7 +82,7 @@ func wrap(text string, width int) []string {
 			switch {
 			case line == "":
 				line = indent + word
-			case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			case columns(line)+1+columns(word) <= width:
 				line += " " + word
 			default:
 				out = append(out, line)

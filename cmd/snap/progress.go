@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/rivo/uniseg"
 	"github.com/schollz/progressbar/v3"
 
 	"endured/client"
@@ -157,7 +157,7 @@ func (p *barProgress) show(key, text string, done, total int64, bytes bool) {
 
 func (p *barProgress) upload(name string, done, total int64) {
 	if total > 0 {
-		p.show("upload", "Sending "+printable(name), done, total, true)
+		p.show("upload "+name, "Sending "+printable(name), done, total, true)
 	}
 }
 
@@ -189,8 +189,22 @@ func cut(text string, width int) string {
 	if width < 1 {
 		return ""
 	}
-	if utf8.RuneCountInString(text) <= width {
+	text = strings.ReplaceAll(text, "\t", " ")
+	if columns(text) <= width {
 		return text
 	}
-	return string([]rune(text)[:width-1]) + "…"
+	var b strings.Builder
+	for g := uniseg.NewGraphemes(text); g.Next(); {
+		if width -= g.Width(); width < 1 {
+			break
+		}
+		b.WriteString(g.Str())
+	}
+	return b.String() + "…"
+}
+
+// columns is how wide text is on a terminal: a letter of Chinese takes two
+// columns, an accent that is written apart none.
+func columns(text string) int {
+	return uniseg.StringWidth(text)
 }

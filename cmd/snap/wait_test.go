@@ -130,3 +130,19 @@ func (w *world) newWarning(t *testing.T, when string) {
 		t.Fatal(err)
 	}
 }
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"short", 5, "short"}, {"longer", 5, "long…"}, {"日本語", 6, "日本語"}, {"日本語", 5, "日本…"}, {"日本語", 4, "日…"},
+		{"e\u0301te\u0301", 3, "e\u0301te\u0301"}, {"a\tb", 3, "a b"}, {"x", 0, ""}, {"日", 1, "…"},
+	} {
+		if got := cut(c.text, c.width); got != c.want || columns(got) > c.width {
+			t.Errorf("cut(%q, %d) is %q of %d columns", c.text, c.width, got, columns(got))
+		}
+	}
+}

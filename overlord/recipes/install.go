@@ -102,7 +102,7 @@ type LocalFile struct {
 }
 
 // InstallFiles installs several uploaded snaps in one change, each in a lane of
-// its own. A file that is current already is left out. It takes over the files
+// its own or, if they are to go together, all in one. A file that is current already is left out. It takes over the files
 // like InstallFile.
 func (m *Manager) InstallFiles(ctx context.Context, files []LocalFile, o InstallOptions) (string, error) {
 	id, used, err := m.installFiles(ctx, files, o)
@@ -139,7 +139,11 @@ func (m *Manager) installFiles(ctx context.Context, files []LocalFile, o Install
 		if err != nil {
 			return "", nil, err
 		}
-		rs, checks = append(rs, forInstall(s, filepath.Base(f.Name), plan.Hooks)), append(checks, stillSo(s))
+		r := forInstall(s, filepath.Base(f.Name), plan.Hooks)
+		if o.Together {
+			r.lane = 1
+		}
+		rs, checks = append(rs, r), append(checks, stillSo(s))
 		used[f.Path] = true
 	}
 	again := func(tx *state.Tx) error {

@@ -14,7 +14,8 @@ import (
 // InstallOptions are how a local file is installed.
 type InstallOptions struct {
 	snapstate.Flags
-	Name string // the file as the user typed it, for messages
+	Name     string // the file as the user typed it, for messages
+	Together bool   // several files: all of them or none
 }
 
 // RemoveOptions are how a snap is removed.
