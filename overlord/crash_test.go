@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,7 +17,23 @@ import (
 // TestCrashAroundEveryCommit ends the daemon between the act and the commit of
 // each task, and just after each commit, and starts another one.
 func TestCrashAroundEveryCommit(t *testing.T) {
-	inEachScenario(t, (*scenario).crashAtPoint)
+	inEachScenario(t, func(s *scenario, m *machine, k int) (string, string) { return s.crashAtPoint(m, k, false) })
+}
+
+// TestCrashBetweenSteps ends the daemon between the steps of a switch, and of a
+// seal, and starts another one.
+func TestCrashBetweenSteps(t *testing.T) {
+	inEachScenario(t, func(s *scenario, m *machine, k int) (string, string) { return s.crashAtPoint(m, k, true) })
+}
+
+// isStep tells fault points between steps of a task from those around commits.
+func isStep(point string) bool {
+	for _, p := range []string{"switch-snap:forward:", "switch-snap:back:", "seal:"} {
+		if strings.HasPrefix(point, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestCrashInEveryCall ends the daemon in each of its calls to systemd, before
@@ -86,7 +103,7 @@ func (s *scenario) abortAtPoint(m *machine, k int) (met, id string) {
 	var n atomic.Int32
 	reached, started := make(chan string, 1), make(chan string, 1)
 	m.hook(s.broken, nil, func(point string) {
-		if int(n.Add(1)) == k+1 {
+		if !isStep(point) && int(n.Add(1)) == k+1 {
 			m.o.Abort(<-started) // refused where the change has ended meanwhile
 			reached <- point
 		}
@@ -121,11 +138,11 @@ func (s *scenario) abort(m *machine, k int) (met, id string) {
 	return met, id
 }
 
-func (s *scenario) crashAtPoint(m *machine, k int) (met, id string) {
+func (s *scenario) crashAtPoint(m *machine, k int, steps bool) (met, id string) {
 	var n atomic.Int32
 	reached := make(chan string, 1)
 	m.hook(s.broken, nil, func(point string) {
-		if int(n.Add(1)) == k+1 {
+		if isStep(point) == steps && int(n.Add(1)) == k+1 {
 			reached <- point
 			runtime.Goexit()
 		}

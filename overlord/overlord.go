@@ -52,7 +52,8 @@ type Config struct {
 	// NoReaper leaves revisions that outlive their refresh to the next one: for
 	// tests that count every call.
 	NoReaper bool
-	// FaultHook is called around every commit, see state.Options; nil in production.
+	// FaultHook is called around every commit, see state.Options, and between the
+	// steps of a switch and of a seal; nil in production.
 	FaultHook func(point string)
 }
 
@@ -111,10 +112,10 @@ func New(c Config) (*Overlord, error) {
 	hooks := hookstate.New(hookstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
 	}, run)
-	seals := seal.New(seal.Config{Dirs: c.Dirs, State: st, Snaps: snaps, Profiles: profiles, Unsealable: unsealable(plugs), Log: c.Log})
+	seals := seal.New(seal.Config{Dirs: c.Dirs, State: st, Snaps: snaps, Profiles: profiles, Unsealable: unsealable(plugs), Log: c.Log, Fault: c.FaultHook})
 	cut := cutover.New(cutover.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Hooks: hooks, Snaps: snaps, Seals: seals, Log: c.Log, Wrap: wrap, BootID: c.BootID,
-		CgroupRoot: c.CgroupRoot,
+		CgroupRoot: c.CgroupRoot, Fault: c.FaultHook,
 	}, run)
 	services := servicestate.New(servicestate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Asker: cut, Bus: cut, Log: c.Log, Wrap: wrap, BootID: c.BootID,

@@ -84,6 +84,9 @@ type Config struct {
 	// that stopping processes were promised. D-Bus activation clients give up
 	// after 25 s.
 	Budget time.Duration
+	// Fault is for crash tests and nil otherwise. It is called after each step, with
+	// "switch-snap:forward:" or "switch-snap:back:" and its name, such as "early restarts".
+	Fault func(point string)
 }
 
 // DefaultBudget is the switch's budget when Config names none.
@@ -263,6 +266,7 @@ type Switch struct {
 	seen     map[string]*Outcome       // by app
 	late     map[string]lifecycle.Step // by app, see strays
 	timings  []string
+	way      string          // "forward" or "back"
 	sealed   *snapstate.Seal // of the side that was left, nil if nobody stays
 }
 

@@ -148,6 +148,10 @@ func (sw *Switch) disabledOnTheWay() ([]string, error) {
 
 // travel is the way of the switch, in either direction.
 func (sw *Switch) travel(ctx context.Context, c course) error {
+	sw.way = "back"
+	if c.forward {
+		sw.way = "forward"
+	}
 	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
 	defer stop()
 	jobs, err := sw.held(hctx, c)
@@ -292,6 +296,9 @@ func (sw *Switch) timed(name string, do func() error) error {
 	began := time.Now()
 	err := do()
 	sw.timings = append(sw.timings, fmt.Sprintf("%s %.1f", name, float64(time.Since(began).Microseconds())/1000))
+	if err == nil && sw.m.Fault != nil {
+		sw.m.Fault("switch-snap:" + sw.way + ":" + name)
+	}
 	return err
 }
 

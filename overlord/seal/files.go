@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -195,27 +194,22 @@ func (r *run) stays(f *file, why string) {
 
 // flagOpen flags the files that are open.
 func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, writes bool) error {
-	var before []string
 	var flag []*file
 	for _, f := range found {
 		why := f.stuck(writes)
 		switch {
 		case f.stat.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 && writes:
-			before = append(before, "/"+f.name)
 			r.flagged(f.name)
 		case why != "":
 			r.stays(f, why)
 		default:
 			flag = append(flag, f)
-			if f.before() != treecopy.NoFlags {
-				before = append(before, "+/"+f.name)
-			}
 		}
 	}
 	if len(flag) == 0 {
 		return nil
 	}
-	if err := r.mark(before); err != nil {
+	if err := r.markOpen(flag); err != nil {
 		return err
 	}
 	r.freeze(tree, flag)
@@ -234,6 +228,7 @@ func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 			r.stays(f, why)
 			continue
 		}
+		r.fault("do:append-only")
 		id := treecopy.IDOf(&f.stat)
 		open[id], stamps[id] = f, stamp
 		for _, pid := range f.pids {
@@ -287,6 +282,7 @@ func refused(err error) string {
 }
 
 func (r *run) stamp(name string, s *treecopy.Stamp) {
+	r.fault("do:flag")
 	r.flagged(name)
 	if s != nil {
 		r.stamps = append(r.stamps, *s)
@@ -306,20 +302,7 @@ var errPatience = errors.New("it takes too long")
 // they hold: from then on nothing comes into them or leaves them unseen. It
 // reports whether it came to the end.
 func (r *run) flagAll(ctx context.Context, found map[treecopy.FileID]*file, writes bool) (done bool, err error) {
-	var before []string
-	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
-		switch {
-		case e.Immutable():
-			before = append(before, "/"+e.Path())
-		case e.IsAppendOnly():
-			before = append(before, "+/"+e.Path())
-		}
-		return nil
-	})
-	if err == nil {
-		err = r.mark(before)
-	}
-	if err != nil {
+	if err := r.markAll(ctx); err != nil {
 		return false, err
 	}
 	end := time.Now().Add(patience)
@@ -401,31 +384,6 @@ func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
 			continue
 		}
 		r.stamp(f.name, stamp)
-	}
-	return nil
-}
-
-// mark notes that files may be flagged, and which had a flag before ("/PATH": the
-// immutable one, "+/PATH": only the append-only one). It is
-// durable when a flag is: both go to the same file system's journal, in order.
-func (r *run) mark(before []string) error {
-	f, err := os.OpenFile(r.Dirs.FlagMark(r.Record.Name, r.Revision), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if os.IsExist(err) {
-		return nil // an earlier run made it, when it could tell
-	}
-	if err != nil {
-		return fmt.Errorf("cannot note which files were immutable: %w", err)
-	}
-	var text strings.Builder
-	for _, name := range before {
-		text.WriteString(name + "\x00")
-	}
-	_, err = f.WriteString(text.String())
-	if err == nil && len(before) > 0 {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cannot note which files were immutable: %w", err)
 	}
 	return nil
 }

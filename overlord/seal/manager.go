@@ -56,6 +56,17 @@ type Config struct {
 	// Unsealable says why what an app was given keeps a seal from being whole,
 	// a clause each; nil if nothing of the kind is given.
 	Unsealable func(info *snap.Info, app string) []string
+	// Fault is for crash tests and nil otherwise. It is called after each step,
+	// with "seal:do:" and noted, profiles, mount (in one namespace), mounts, marked
+	// (no file is flagged yet), append-only (the first flag of an open file), flag,
+	// files; and with "seal:undo:" and files, mounts, profiles, forgotten.
+	Fault func(point string)
+}
+
+func (m *Manager) fault(point string) {
+	if m.Fault != nil {
+		m.Fault("seal:" + point)
+	}
 }
 
 // Manager seals and unseals, and keeps trying where a seal is not whole.
@@ -120,14 +131,22 @@ func (m *Manager) Unseal(ctx context.Context, rec *snapstate.Record, rev snap.Re
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.unwatch(rec.Name, rev)
-	errs := []error{m.Snaps.Unflag(ctx, rec.Name, rev), m.unsealMounts(ctx, rec, rev)}
+	errs := []error{m.Snaps.Unflag(ctx, rec.Name, rev)}
+	m.fault("undo:files")
+	errs = append(errs, m.unsealMounts(ctx, rec, rev))
+	m.fault("undo:mounts")
 	if m.Profiles != nil && m.Profiles.Enforced() {
 		errs = append(errs, m.Profiles.Unseal(ctx, rec.Name, rev))
+		m.fault("undo:profiles")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot unseal the data of revision %s of snap %q: %w", rev, rec.Name, err)
 	}
-	return m.dropBook(rec.Name, rev)
+	if err := m.dropBook(rec.Name, rev); err != nil {
+		return err
+	}
+	m.fault("undo:forgotten")
+	return nil
 }
 
 // Forget drops what is left of a seal of an earlier revision of that number.

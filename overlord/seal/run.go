@@ -73,6 +73,7 @@ func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error)
 		if err != nil {
 			return nil, err
 		}
+		r.fault("do:" + step.name)
 	}
 	if flags.DevMode {
 		r.why.add("devmode", 0)
@@ -156,7 +157,11 @@ func (r *run) open(before func() ([]mount.Mark, error)) error {
 		}
 		b.Noted = true
 	}
-	return r.writeBook(r.Record.Name, r.Revision, b)
+	if err := r.writeBook(r.Record.Name, r.Revision, b); err != nil {
+		return err
+	}
+	r.fault("do:noted")
+	return nil
 }
 
 // maxRounds bounds the search for namespaces that are made while others are
@@ -206,6 +211,7 @@ func (r *run) round(list []*mount.Namespace, done map[uint64]bool) (fresh bool, 
 		if !done[ns.ID] {
 			done[ns.ID], fresh = true, true
 			r.namespace(ns)
+			r.fault("do:mount")
 		}
 	}
 	return fresh, nil

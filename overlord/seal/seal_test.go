@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,38 @@ type world struct {
 	m    *seal.Manager
 	rec  *snapstate.Record
 	pids string // the cgroup.procs of its service
+
+	config seal.Config
+	points []string // that were passed
+	strike string   // the point at which the daemon is killed
+}
+
+func (w *world) passed(point string) {
+	w.points = append(w.points, point)
+	if point == w.strike {
+		runtime.Goexit()
+	}
+}
+
+// struck does something that a kill ends at a point, and starts a new manager.
+func (w *world) struck(point string, do func() error) {
+	w.t.Helper()
+	ended, done := false, make(chan struct{})
+	w.strike = point
+	go func() {
+		defer close(done)
+		if err := do(); err != nil {
+			w.t.Error(err)
+		}
+		ended = true
+	}()
+	<-done
+	w.strike = ""
+	if ended {
+		w.t.Errorf("%s was not passed, but %v", point, w.points)
+	}
+	w.m.Stop()
+	w.m = seal.New(w.config)
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,7 +99,8 @@ func newWorld(t *testing.T) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	snaps := snapstate.New(snapstate.Config{Dirs: d, State: w.st, Systemd: noSystemd{}, Log: log, CgroupRoot: filepath.Join(root, "cgroup")}, state.NewRunner(w.st, log))
-	w.m = seal.New(seal.Config{Dirs: d, State: w.st, Snaps: snaps, Log: log})
+	w.config = seal.Config{Dirs: d, State: w.st, Snaps: snaps, Log: log, Fault: w.passed}
+	w.m = seal.New(w.config)
 	t.Cleanup(func() {
 		w.m.Stop()
 		if err := errors.Join(w.st.Close(), treecopy.Remove(context.Background(), w.data)); err != nil {

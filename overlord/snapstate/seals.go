@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"endured/osutil"
 	"endured/osutil/treecopy"
@@ -119,30 +118,19 @@ func (p *SealedProcess) Alive() bool {
 }
 
 // Unflag makes the data of a revision mutable again where a seal had flagged
-// it. A file that had a flag before keeps it: the mark lists those that were
-// immutable, "/PATH", and append-only, "+/PATH". It costs nothing where no file
-// was flagged.
+// it. A file that had a flag before keeps it. It costs nothing where no file was
+// flagged.
 func (m *Manager) Unflag(ctx context.Context, name string, rev snap.Revision) error {
-	mark := m.Dirs.FlagMark(name, rev)
-	before, err := os.ReadFile(mark)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot read which files were immutable: %w", err)
-	}
-	keep := map[string]bool{}
-	for path := range strings.SplitSeq(string(before), "\x00") {
-		keep[path] = true
+	path := m.Dirs.FlagMark(name, rev)
+	mark, err := ReadFlagMark(path)
+	if err != nil || mark == nil {
+		return err
 	}
 	data := m.Dirs.Data(name, rev)
 	err = treecopy.Walk(ctx, data, func(e *treecopy.Entry) error {
-		if keep["/"+e.Path()] || !e.Immutable() && (!e.IsAppendOnly() || keep["+/"+e.Path()]) {
+		to := mark.Before(e)
+		if to == treecopy.Immutable || !e.Immutable() && e.IsAppendOnly() == (to == treecopy.AppendOnly) {
 			return nil
-		}
-		to := treecopy.NoFlags
-		if keep["+/"+e.Path()] {
-			to = treecopy.AppendOnly
 		}
 		if _, err := e.SetFlags(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%q: %w", e.Path(), err)
@@ -152,7 +140,7 @@ func (m *Manager) Unflag(ctx context.Context, name string, rev snap.Revision) er
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot make %s mutable again: %w", data, err)
 	}
-	if err := os.Remove(mark); err != nil {
+	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("cannot make %s mutable again: %w", data, err)
 	}
 	return nil
