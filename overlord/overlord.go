@@ -193,6 +193,7 @@ func (o *Overlord) Stop() error {
 	o.reaper.Stop()
 	o.hooks.Stop()
 	o.cutover.Stop()
+	o.confine.Stop()
 	o.seals.Stop()
 	return o.state.Close()
 }

@@ -60,8 +60,8 @@ func (s *Store) fresh(set *Set, loaded []string) (bool, error) {
 }
 
 // Clean takes away the profiles of revisions that are not installed, and those
-// that belong to no revision at all. What a process carries stays until the
-// next call: without its profile it would be unconfined.
+// that belong to no revision at all. What a process carries stays, see
+// Lingering: without its profile it would be unconfined.
 func (s *Store) Clean(installed func(name string, rev snap.Revision) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

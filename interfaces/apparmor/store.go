@@ -36,11 +36,13 @@ type Store struct {
 	labels  bool
 	mu      sync.Mutex
 	version string // of the kernel's features and the compiler, "" if not known yet
+	lingers map[Key][]int
+	more    chan struct{}
 }
 
 // NewStore makes a Store. What the host offers is looked at once, now.
 func NewStore(c Config) *Store {
-	s := &Store{Config: c}
+	s := &Store{Config: c, lingers: map[Key][]int{}, more: make(chan struct{}, 1)}
 	noKernel, noParser := c.Kernel.Check(), c.Compiler.Check()
 	s.off = errors.Join(noKernel, noParser)
 	s.labels = noParser == nil && (noKernel == nil || errors.Is(noKernel, ErrOff))
@@ -75,6 +77,7 @@ func (s *Store) Load(ctx context.Context, set *Set) (Cost, error) {
 	if err != nil {
 		return Cost{}, err
 	}
+	delete(s.lingers, Key{set.Snap, set.Revision})
 	cost, keep, err := s.enforce(ctx, set)
 	if err != nil {
 		return cost, err
@@ -120,7 +123,7 @@ func (e *InUseError) Error() string {
 }
 
 // Unload takes the profiles of a revision away. The error is an *InUseError,
-// and they stay, as long as a process carries one of them.
+// and they stay, as long as a process carries one of them; see Lingering.
 func (s *Store) Unload(_ context.Context, name string, rev snap.Revision) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +135,7 @@ func (s *Store) Unload(_ context.Context, name string, rev snap.Revision) error 
 }
 
 func (s *Store) unload(set *Set) error {
-	if err := s.drop(set.Labels()); err != nil {
+	if err := s.linger(set, s.drop(set.Labels())); err != nil {
 		return err
 	}
 	for _, path := range []string{s.setPath(set.Snap, set.Revision), s.sealPath(set.Snap, set.Revision)} {

@@ -177,6 +177,31 @@ func TestLoadAndUnload(t *testing.T) {
 	}
 }
 
+// TestUnloadLingering: what could not be unloaded is when nothing carries it any
+// more, unless a revision of that number has come again.
+func TestUnloadLingering(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.store()
+	for _, again := range []bool{true, false} {
+		load(t, s, set(1, "a"))
+		f.kernel.carriers["snap.web.a.1"] = []int{7}
+		var used *apparmor.InUseError
+		if err := s.Unload(t.Context(), "web", 1); !errors.As(err, &used) {
+			t.Fatal(err)
+		}
+		if again {
+			load(t, s, set(1, "a"))
+		}
+		delete(f.kernel.carriers, "snap.web.a.1")
+		must(t, s.UnloadLingering("web", 1))
+		must(t, s.UnloadLingering("web", 2))
+		if got, _ := f.kernel.Loaded(); (len(got) == 1) != again || len(s.Lingering()) != 0 {
+			t.Errorf("again %v: loaded %v, lingering %v", again, got, s.Lingering())
+		}
+	}
+}
+
 func TestUnloadWhileCarried(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -193,6 +218,17 @@ func TestUnloadWhileCarried(t *testing.T) {
 	must(t, s.Clean(func(string, snap.Revision) bool { return false }))
 	if got, _ := f.kernel.Loaded(); len(got) != 2 {
 		t.Errorf("only %v stayed", got)
+	}
+	select {
+	case <-s.Lingers():
+	default:
+		t.Error("nobody is told")
+	}
+	if l := s.Lingering(); len(l) != 1 || l[0].Key != (apparmor.Key{Snap: "web", Revision: 1}) || !slices.Equal(l[0].PIDs, []int{7, 12}) {
+		t.Errorf("lingering: %v", l)
+	}
+	if err := s.UnloadLingering("web", 1); !errors.As(err, &used) {
+		t.Errorf("got %v", err)
 	}
 	delete(f.kernel.carriers, "snap.web.b.1")
 	must(t, s.Clean(func(string, snap.Revision) bool { return false }))

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"endured/interfaces"
 	"endured/interfaces/apparmor"
@@ -39,6 +40,9 @@ type Profiles interface {
 	Restore(ctx context.Context) error
 	Mark() error
 	Clean(installed func(name string, rev snap.Revision) bool) error
+	Lingers() <-chan struct{}
+	Lingering() []apparmor.Lingering
+	UnloadLingering(name string, rev snap.Revision) error
 }
 
 // Config is what a Manager is made of.
@@ -51,11 +55,16 @@ type Config struct {
 }
 
 // Manager confines snaps. It is a wrappers.Confiner.
-type Manager struct{ Config }
+type Manager struct {
+	Config
+
+	end context.CancelFunc
+	all sync.WaitGroup
+}
 
 // New makes a Manager and registers its task with the runner.
 func New(c Config, run *state.Runner) *Manager {
-	m := &Manager{Config: c}
+	m := &Manager{Config: c, end: func() {}}
 	run.AddHandler("setup-profiles", m.doSetup, m.undoSetup)
 	return m
 }
@@ -182,9 +191,12 @@ func (m *Manager) update(ctx context.Context, name string, e *snapstate.Revision
 }
 
 // Start puts the profiles in order that an earlier daemon left: those of
-// installed revisions are loaded, others go unless a process carries them. It
-// is called before changes go on.
+// installed revisions are loaded, others go when no process carries them any
+// more. It is called before changes go on.
 func (m *Manager) Start(ctx context.Context) error {
+	lctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	m.end = end
+	m.all.Go(func() { m.linger(lctx) })
 	errs := []error{m.Profiles.Mark(), m.Profiles.Restore(ctx)}
 	var recs []*snapstate.Record
 	err := m.State.View(func(tx *state.Tx) (err error) {
@@ -210,6 +222,12 @@ func (m *Manager) Start(ctx context.Context) error {
 		return fmt.Errorf("cannot put AppArmor profiles in order: %w", err)
 	}
 	return nil
+}
+
+// Stop ends what Start began.
+func (m *Manager) Stop() {
+	m.end()
+	m.all.Wait()
 }
 
 // Enforced tells whether the kernel enforces profiles here.

@@ -109,7 +109,7 @@ func (m *Manager) undoSetup(ctx context.Context, t *state.Task) (state.Commit, e
 	err = m.takeBack(ctx, s, &b)
 	var used *apparmor.InUseError
 	if errors.As(err, &used) {
-		// it is removed by a daemon that starts when nothing carries it any more
+		// they go when nothing carries them any more, see linger
 		t.Log("Profiles stay: %v", err)
 		err = nil
 	}
