@@ -32,6 +32,9 @@ const (
 	HookGateAutoRefresh = "gate-auto-refresh"
 )
 
+// notRun is what is said of HookGateAutoRefresh.
+const notRun = "is not run yet: nothing refreshes by itself"
+
 // knownHooks are the hooks that a snap may have, those that do nothing yet last.
 func knownHooks() []string {
 	return []string{HookInstall, HookConfigure, HookDefaultConfigure, HookPreRefresh, HookPostRefresh, HookRemove,
@@ -79,7 +82,7 @@ func (d *draft) hook(name, path string, v *yaml.Node) {
 	if why := hookProblem(name); why != "" {
 		d.need(path, "%s", why)
 	} else if name == HookGateAutoRefresh {
-		d.note(path, "is not run yet: nothing refreshes by itself")
+		d.note(path, notRun)
 	}
 	d.mapping(path, v, func(key, path string, v *yaml.Node) {
 		switch key {
@@ -124,6 +127,8 @@ func (i *Info) AddHooks(names ...string) {
 		}
 		if why := hookProblem(n); why != "" {
 			i.needs = append(i.needs, Problem{Key: path.Join(hooksDir, n), Message: why})
+		} else if n == HookGateAutoRefresh {
+			i.Notes = append(i.Notes, path.Join(hooksDir, n)+": "+notRun)
 		}
 	}
 }

@@ -32,7 +32,8 @@ func newExplainCommand(a *app) *cobra.Command {
 		Long: long(`
 Say, in a sentence each, what a refresh, a stop, a restart, disabling, removing,
 a shutdown and a crash do to the services of an installed snap, of a file, or of
-an unpacked snap. For an installed snap, as root, the operator's settings count.`),
+an unpacked snap; and when its hooks are run. For an installed snap, as root, the
+operator's settings count.`),
 		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			info, installed, err := a.readSnap(args[0])
@@ -51,6 +52,7 @@ an unpacked snap. For an installed snap, as root, the operator's settings count.
 			if err != nil {
 				return err
 			}
+			list = append(list, lifecycle.HookSentences(info)...)
 			if done, err := o.json(a, list); done || err != nil {
 				return err
 			}
@@ -63,18 +65,21 @@ an unpacked snap. For an installed snap, as root, the operator's settings count.
 }
 
 func (a *app) printSentences(info *snap.Info, list []lifecycle.Sentence) {
-	if len(list) == 0 {
+	if len(info.Services()) == 0 {
 		fmt.Fprintf(a.out, "%s has no services. A refresh neither waits for its apps nor ends them.\n", info.Name)
-		return
 	}
-	app := ""
+	last := ""
 	for _, s := range list {
-		if s.App != app {
-			if app != "" {
+		what := info.Name + "." + s.App
+		if s.Hook != "" {
+			what = "hook " + s.Hook
+		}
+		if what != last {
+			if last != "" || len(info.Services()) == 0 {
 				fmt.Fprintln(a.out)
 			}
-			app = s.App
-			fmt.Fprintf(a.out, "%s.%s:\n", info.Name, app)
+			last = what
+			fmt.Fprintf(a.out, "%s:\n", what)
 		}
 		for i, line := range wrap(s.Text, min(a.width(), 100)-4) {
 			indent := "    "
@@ -114,6 +119,11 @@ func (a *app) readSnap(arg string) (info *snap.Info, installed bool, err error) 
 	info, err = snap.Parse(raw)
 	if err != nil {
 		return nil, false, err
+	}
+	if hooks, err := os.ReadDir(a.dirs.Current(arg) + "/meta/hooks"); err == nil {
+		for _, h := range hooks {
+			info.AddHooks(h.Name())
+		}
 	}
 	if link, err := os.Readlink(a.dirs.Current(arg)); err == nil {
 		if rev, err := snap.ParseRevision(link); err == nil {

@@ -2,7 +2,13 @@
 
 package lifecycle
 
-import "endured/snap"
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"endured/snap"
+)
 
 // Moment is when in the course of an event something is done.
 type Moment string
@@ -17,6 +23,14 @@ const (
 	// After is when the new revision serves.
 	After Moment = "after"
 )
+
+// HeldHookTime is how long a hook inside a refresh may take: whoever needs a
+// service of the snap waits for it, and a client of D-Bus activation gives up
+// after 25 s. For what is installed for the first time nobody waits.
+const HeldHookTime = 15 * time.Second
+
+// HookTime is how long every other hook may take, as in snapd.
+const HookTime = 10 * time.Minute
 
 // HookStep is a hook that an event runs.
 type HookStep struct {
@@ -64,6 +78,33 @@ func HooksAt(all []HookStep, when Moment) []HookStep {
 		if h.When == when {
 			out = append(out, h)
 		}
+	}
+	return out
+}
+
+// HookSentences says, for each hook of a revision, when it is run, how long it
+// may take, and what it means if it fails.
+func HookSentences(info *snap.Info) []Sentence {
+	texts := map[string]string{
+		snap.HookInstall:          "'snap install' runs it when everything is in place and before services are started (it has %s): if it fails, nothing is installed.",
+		snap.HookDefaultConfigure: "'snap install' runs it before services are started (it has %s): if it fails, nothing is installed.",
+		snap.HookPreRefresh:       "A refresh from this revision runs it before anything is touched (it has %s): if it fails, there is no refresh.",
+		snap.HookPostRefresh:      "A refresh to this revision runs it before services are started, which wait for it (it has %s, then SIGKILL): if it fails, the refresh is taken back.",
+		snap.HookConfigure:        "An installation, a refresh, a revert and 'snap set' run it at the end (it has %s): if it fails, they are taken back.",
+		snap.HookCheckHealth:      "An installation, a refresh and a revert run it last (it has %s): if it fails, the health of the snap is error.",
+		snap.HookRemove:           "'snap remove' runs it while everything is still there (it has %s): if it fails, the snap is removed all the same.",
+		snap.HookGateAutoRefresh:  "It is not run, as there are no refreshes that begin by themselves.",
+	}
+	var out []Sentence
+	for _, h := range info.SortedHooks() {
+		text, bound := texts[h.Name], HookTime
+		if h.Name == snap.HookPostRefresh {
+			bound = HeldHookTime
+		}
+		if strings.Contains(text, "%s") {
+			text = fmt.Sprintf(text, bound)
+		}
+		out = append(out, Sentence{Hook: h.Name, Text: text})
 	}
 	return out
 }

@@ -10,10 +10,12 @@ import (
 	"endured/snap"
 )
 
-// Sentence says what one event does to one service that runs.
+// Sentence says what one event does to one service that runs, or when a hook is
+// run.
 type Sentence struct {
-	App    string `json:"app"`
-	Event  Event  `json:"event"` // or "crash", which is not decided here
+	App    string `json:"app,omitempty"`
+	Hook   string `json:"hook,omitempty"`
+	Event  Event  `json:"event,omitempty"` // or "crash", which is not decided here
 	Action Action `json:"action,omitempty"`
 	Text   string `json:"text"` // a whole sentence
 }

@@ -54,6 +54,12 @@ func TestSentences(t *testing.T) {
 		}
 	}
 	compareGolden(t, filepath.Join("testdata", "sentences.golden"), b.String())
+	info.AddHooks(snap.HookPostRefresh, snap.HookRemove, snap.HookGateAutoRefresh)
+	hooks := HookSentences(info)
+	if len(hooks) != 3 || hooks[0].Hook != snap.HookGateAutoRefresh || !strings.Contains(hooks[1].Text, "(it has 15s, then SIGKILL)") ||
+		!strings.Contains(hooks[2].Text, "(it has 10m0s)") {
+		t.Errorf("%+v", hooks)
+	}
 	for _, rev := range []snap.Revision{-1, 1, 7} {
 		info.Revision = rev
 		again, err := Sentences(info, nil, 0, nil)
