@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"endured/overlord/hookstate"
 	"endured/overlord/state"
@@ -253,5 +255,120 @@ func TestQueuedInSwitch(t *testing.T) {
 	}
 	if m.pid(keeper) == keep {
 		t.Error("the service was not restarted")
+	}
+}
+
+// TestEndsAfterHook: an enduring main that a post-refresh hook may have asked to
+// end, and that ends when the refresh is over, is started from the new
+// revision, once; one that an operator stops is not.
+func TestEndsAfterHook(t *testing.T) {
+	t.Parallel()
+	lib := newLibrary(t)
+	lib.hooked(t, "h1")
+	lib.hooked(t, "h2", "post-refresh")
+	lib.hooked(t, "h3", "post-refresh", "remove")
+	m := newMachine(t, lib)
+	watched := func() (is bool) {
+		m.view(func(tx *state.Tx) {
+			keys, err := tx.Keys("abandoned/")
+			is = err != nil || len(keys) > 0
+		})
+		return is
+	}
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		for n := 0; !ok(); n++ {
+			if n == 2000 {
+				t.Fatalf("%s: not within 10 s", what)
+			}
+			time.Sleep(5 * time.Millisecond) // nothing tells
+		}
+	}
+	end := func() {
+		t.Helper()
+		if err := m.sd.Kill(t.Context(), keeper, "main", syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.done(m.install("h1"))
+	old := m.pid(keeper)
+	m.done(m.install("h2"))
+	if m.pid(keeper) != old || !watched() {
+		t.Fatalf("the enduring service was disturbed, or is not watched: %v", watched())
+	}
+	m.stop() // the next daemon watches it
+	m.start()
+	end()
+	await("a start", func() bool { pid := m.pid(keeper); return pid != 0 && pid != old })
+	if rev := m.runs(m.pid(keeper)); rev != "x2" || watched() {
+		t.Errorf("it runs from %s; watched: %v", rev, watched())
+	}
+	said := func() (list []string) {
+		m.view(func(tx *state.Tx) {
+			for _, w := range tx.Warnings() {
+				if strings.Contains(w.Message, "has ended") {
+					list = append(list, w.Message)
+				}
+			}
+		})
+		return list
+	}
+	want := fmt.Sprintf("demo.keeper, which went on after a hook that may have asked it to end, has ended (pid %d); revision x2 is started", old)
+	if list := said(); len(list) != 1 || list[0] != want {
+		t.Errorf("warnings %q", list)
+	}
+	m.done(m.install("h3"))
+	if err := m.sd.Run(t.Context(), "stop", keeper, "replace"); err != nil {
+		t.Fatal(err)
+	}
+	await("an end of the watch", func() bool { return !watched() })
+	if pid := m.pid(keeper); pid != 0 || len(said()) != 1 {
+		t.Errorf("it was stopped by hand, and runs as %d; %q", pid, said())
+	}
+}
+
+// TestHookAfterPowerLoss cuts the power as a hook is started: it is run again,
+// and told so.
+func TestHookAfterPowerLoss(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{"pre-refresh", "post-refresh", "configure"} {
+		t.Run(which, func(t *testing.T) {
+			t.Parallel()
+			m, s := newHooked(t)
+			told := make(chan bool, 10)
+			s.when(func(hook, task, _ string) error {
+				if hook != which {
+					return nil
+				}
+				text, err := os.ReadFile(filepath.Join(m.dirs.RunUnits(), wrappers.HookUnitName("demo", hook, task)))
+				told <- strings.Contains(string(text), "\nEnvironment=SNAP_HOOK_AGAIN=1\n")
+				return err
+			})
+			m.done(m.install("h1"))
+			for len(told) > 0 {
+				<-told
+			}
+			reached, cut := make(chan struct{}), make(chan error)
+			m.hook(s.started, func(call string) error {
+				if strings.HasPrefix(call, "StartUnit snap.demo.hook."+which+"-") {
+					close(reached)
+					return <-cut
+				}
+				return nil
+			}, nil)
+			id := m.begun(m.install("h2"))
+			<-reached
+			m.hook(s.started, nil, nil)
+			m.stop()
+			cut <- errors.New("the caller is gone")
+			m.reboot()
+			m.start()
+			if status, msg := m.wait(id); status != state.Done {
+				t.Fatal(status, msg)
+			}
+			if len(told) != 1 || !<-told {
+				t.Errorf("%s was run %d times, or was not told that it is run again", which, len(told))
+			}
+		})
 	}
 }

@@ -32,6 +32,7 @@ type UnitStatus struct {
 	ExecMainPID         int // also of a main that is gone
 	ExecMainStart       uint64
 	ExecMainExit        uint64 // both CLOCK_MONOTONIC µs; 0: not yet
+	ActiveExit          uint64 // when the unit last ceased to be "active", likewise
 	ExecMainCode        int    // CLD_*: 1 exited, 2 killed, 3 dumped; 0 while it runs
 	ExecMainStatus      int    // exit status or signal
 
@@ -42,6 +43,11 @@ type UnitStatus struct {
 	NFileDescriptorStore int
 	NRestarts            int
 }
+
+// WasStopped tells of a unit that has ended whether systemd was at stopping it
+// before its main process ended: somebody had asked for that, or a limit was
+// reached. Otherwise the process ended by itself or by a signal.
+func (st UnitStatus) WasStopped() bool { return st.ActiveExit != 0 && st.ActiveExit < st.ExecMainExit }
 
 // Status reads units, in the order of their names. A unit without a file has
 // LoadState "not-found".
@@ -124,6 +130,7 @@ func decodeStatus(unit string, p map[string]dbus.Variant) UnitStatus {
 		ExecMainPID:          num(p, "ExecMainPID"),
 		ExecMainStart:        uint64(num(p, "ExecMainStartTimestampMonotonic")),
 		ExecMainExit:         uint64(num(p, "ExecMainExitTimestampMonotonic")),
+		ActiveExit:           uint64(num(p, "ActiveExitTimestampMonotonic")),
 		ExecMainCode:         num(p, "ExecMainCode"),
 		ExecMainStatus:       num(p, "ExecMainStatus"),
 		NFileDescriptorStore: num(p, "NFileDescriptorStore"),

@@ -8,6 +8,7 @@ import (
 
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
+	"endured/snap"
 	"endured/systemd"
 )
 
@@ -18,7 +19,8 @@ func (sw *Switch) hooks(ctx context.Context, c course, jobs map[string]*systemd.
 	if !sw.hooked(c) {
 		return nil
 	}
-	if err := sw.m.Hooks.Inside(ctx, sw.task, sw.intent.Plan, c.target); err != nil {
+	sw.asked = true
+	if err := sw.m.Hooks.Inside(ctx, sw.task, sw.intent.Plan, c.target, sw.again); err != nil {
 		return err
 	}
 	return sw.revive(ctx, c, jobs)
@@ -50,9 +52,12 @@ func (sw *Switch) revive(ctx context.Context, c course, jobs map[string]*systemd
 	return nil
 }
 
-// ending starts what took its time to end after a hook had asked it to. The
-// gate is open by now.
+// ending starts what has ended since the hooks asked it to, and watches what
+// may take longer. The gate is open by now.
 func (sw *Switch) ending(ctx context.Context, c course) error {
+	if !c.forward && c.target != nil && sw.asked {
+		return sw.watchAsked(c)
+	}
 	if !sw.hooked(c) {
 		return nil
 	}
@@ -62,6 +67,28 @@ func (sw *Switch) ending(ctx context.Context, c course) error {
 	}
 	for app, job := range late {
 		if err := sw.started(ctx, c, service(c.target, app), job); err != nil {
+			return err
+		}
+	}
+	return sw.watchAsked(c)
+}
+
+// watchAsked watches the services that stay for as long as their own revision
+// lets them take to stop: a hook may have asked one to end, and nothing tells.
+func (sw *Switch) watchAsked(c course) error {
+	for _, s := range sw.stayed() {
+		a := service(sw.others[s.From], s.App)
+		if service(c.target, s.App) == nil || c.wish[s.App] != leave {
+			continue
+		}
+		within := snap.DefaultStopTimeout
+		if a != nil && a.StopTimeout > 0 {
+			within = a.StopTimeout
+		}
+		if limit := sw.intent.StopTimeoutMax; limit > 0 {
+			within = min(within, limit)
+		}
+		if err := sw.m.abandon(sw.setup.Snap, s, within); err != nil {
 			return err
 		}
 	}

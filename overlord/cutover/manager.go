@@ -58,8 +58,9 @@ type Hooks interface {
 	// Allowance is how much longer a switch may take because of its hooks.
 	Allowance(p *lifecycle.Plan) time.Duration
 	// Inside runs them, from the target revision, within the time that ctx has.
-	// One that ran already in this task is not run again.
-	Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info) error
+	// One that ran already in this task, and in this boot, is not run again; again
+	// tells those that are that an earlier run may have begun.
+	Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info, again bool) error
 	// Abandon ends what a failed switch left running and forgets what its hooks
 	// asked for.
 	Abandon(ctx context.Context, t *state.Task) error
@@ -196,7 +197,7 @@ func (m *Manager) doSwitch(ctx context.Context, t *state.Task) (state.Commit, er
 		return nil, err
 	}
 	defer sw.gate.close()
-	if !sw.gate.linked() { // nothing is disturbed yet
+	if sw.again = sw.gate.linked(); !sw.again { // nothing is disturbed yet
 		if err := m.turn(ctx); err != nil {
 			return nil, err
 		}
@@ -268,6 +269,8 @@ type Switch struct {
 	timings  []string
 	way      string          // "forward" or "back"
 	sealed   *snapstate.Seal // of the side that was left, nil if nobody stays
+	again    bool            // an earlier daemon began it
+	asked    bool            // hooks inside were run, which may have asked what stays to end
 }
 
 // Outcome is what the switch did to one service.

@@ -105,7 +105,7 @@ func (m *Manager) Ask(ctx context.Context, snapName string, s lifecycle.Step, a 
 			return err
 		}
 		if watch {
-			if err := m.abandon(snapName, s); err != nil {
+			if err := m.abandon(snapName, s, 0); err != nil {
 				return err
 			}
 		}

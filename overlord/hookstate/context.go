@@ -73,20 +73,31 @@ func (w *wishes) set(values map[string]any) {
 	}
 }
 
-// begin notes the values that a task comes with, before its hook runs.
-func (m *Manager) begin(snapName, task string, values map[string]any) error {
-	if len(values) == 0 {
-		return nil
-	}
-	return m.State.Update(func(tx *state.Tx) error {
-		w, err := wishesOf(tx, snapName, task)
-		if err != nil || w != nil { // a daemon before this one did it
+const begunKey = "begun"
+
+// begin notes, before the hook of a task runs, that it does, and the values that
+// the task comes with. again tells that this was noted before.
+func (m *Manager) begin(snapName, task string, values map[string]any) (again bool, err error) {
+	err = m.State.Update(func(tx *state.Tx) error {
+		t := tx.Task(task)
+		if t == nil {
+			return fmt.Errorf("cannot find task %s", task)
+		}
+		again = false
+		if err := t.Get(begunKey, &again); err != nil && !errors.Is(err, state.ErrNoState) {
 			return err
 		}
-		w = &wishes{}
+		if again {
+			return nil
+		}
+		if err := t.Set(begunKey, true); err != nil || len(values) == 0 {
+			return err
+		}
+		w := &wishes{}
 		w.set(values)
 		return tx.Set(keyOf(snapName, task), w)
 	})
+	return again, err
 }
 
 // ended notes that the hooks of a switch are done: what they set is there for

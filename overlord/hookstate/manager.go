@@ -59,13 +59,10 @@ type Config struct {
 	Wrap    wrappers.Options
 	// CgroupRoot is where the unified cgroup hierarchy is mounted.
 	CgroupRoot string
-	// Timeout bounds a hook; 0 is DefaultTimeout.
+	// Timeout bounds a hook; 0 is lifecycle.HookTime. Inside a refresh it is
+	// lifecycle.HeldHookTime, or what the switch has left.
 	Timeout time.Duration
 }
-
-// DefaultTimeout is how long a hook may take, as in snapd. Inside a switch it
-// is what the switch has left.
-const DefaultTimeout = 10 * time.Minute
 
 // Manager runs the task "run-hook" and the hooks of switches.
 type Manager struct {
@@ -80,7 +77,7 @@ type Manager struct {
 // New makes a Manager and registers its task with the runner.
 func New(c Config, run *state.Runner) *Manager {
 	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
+		c.Timeout = lifecycle.HookTime
 	}
 	m := &Manager{Config: c, kick: make(chan struct{}, 1)}
 	run.AddHandler("run-hook", m.doRunHook, m.undoRunHook)
@@ -168,10 +165,11 @@ func (m *Manager) doRunHook(ctx context.Context, t *state.Task) (state.Commit, e
 	if err != nil {
 		return nil, err
 	}
-	if err := m.begin(setup.Snap, t.ID(), values); err != nil {
+	again, err := m.begin(setup.Snap, t.ID(), values)
+	if err != nil {
 		return nil, err
 	}
-	err = m.run(ctx, t, job{hook: hook, event: setup.Event, from: setup.From, to: setup.To, timeout: m.Timeout})
+	err = m.run(ctx, t, job{hook: hook, event: setup.Event, from: setup.From, to: setup.To, timeout: m.Timeout, again: again})
 	if errors.Is(context.Cause(ctx), state.ErrShutdown) && err != nil {
 		return nil, err
 	}
@@ -258,19 +256,18 @@ func (m *Manager) Allowance(p *lifecycle.Plan) time.Duration {
 // margin is what a switch keeps for what comes after its hooks.
 const margin = 2 * time.Second
 
-// Inside runs the hooks that belong into a switch. What those that succeed say
+// Inside runs the hooks that belong into a switch. again tells that an earlier
+// run of the switch may have done so, too. What those that succeed say
 // is read when the gate is open again.
-func (m *Manager) Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info) error {
+func (m *Manager) Inside(ctx context.Context, t *state.Task, p *lifecycle.Plan, target *snap.Info, again bool) error {
 	var outputs []func()
 	for _, h := range lifecycle.HooksAt(p.Hooks, lifecycle.Inside) {
 		hook := target.Hooks[h.Hook]
 		if hook == nil {
 			return fmt.Errorf("cannot find the hook %q in revision %s of snap %q", h.Hook, target.Revision, target.Name)
 		}
-		j := job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: m.Timeout}
-		if end, ok := ctx.Deadline(); ok {
-			j.timeout = max(time.Second, min(m.Timeout, time.Until(end)-grace-margin).Truncate(time.Millisecond))
-		}
+		j := job{hook: hook, event: p.Event, from: p.From, to: p.To, timeout: m.Timeout, again: again}
+		j.bound(ctx)
 		j.later = func(st systemd.UnitStatus) {
 			ctx := context.WithoutCancel(ctx)
 			outputs = append(outputs, func() { m.output(ctx, t, &j, st) })

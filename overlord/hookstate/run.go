@@ -41,9 +41,28 @@ type job struct {
 	event    lifecycle.Event
 	from, to snap.Revision
 	timeout  time.Duration
+	why      string // the timeout is what it is: a clause between commas
+	// again: an earlier run may have been cut off, by a loss of power.
+	again bool
 	// later, if set, is told how a hook succeeded whose output is to be read when
 	// nobody waits.
 	later func(systemd.UnitStatus)
+}
+
+// bound cuts the time of a hook that the snap's services wait for.
+func (j *job) bound(ctx context.Context) {
+	if j.event != lifecycle.Install {
+		j.timeout = min(j.timeout, lifecycle.HeldHookTime)
+		j.why = fmt.Sprintf(", all that %s has while the snap's services wait for it,", j.hook.Name)
+	}
+	end, ok := ctx.Deadline()
+	if !ok {
+		return
+	}
+	left := max(time.Second, (time.Until(end) - grace - margin).Truncate(100*time.Millisecond))
+	if left < j.timeout {
+		j.timeout, j.why = left, ", all that was left of the time in which the snap's services may wait,"
+	}
 }
 
 func (j *job) failed(format string, args ...any) error {
@@ -128,14 +147,18 @@ func (m *Manager) environment(ctx context.Context, t *state.Task, j *job) ([]sna
 		}
 		return r.String()
 	}
-	return []snap.EnvVar{
+	vars := []snap.EnvVar{
 		{Name: "SNAP_HOOK", Value: j.hook.Name},
 		{Name: "SNAP_HOOK_EVENT", Value: j.event.Word()},
 		{Name: "SNAP_HOOK_FROM_REVISION", Value: revision(j.from)},
 		{Name: "SNAP_HOOK_TO_REVISION", Value: revision(j.to)},
 		{Name: "SNAP_HOOK_CHANGE_ID", Value: t.ChangeID()},
 		{Name: "SNAP_HOOK_OLD_PIDS", Value: strings.Join(pids, " ")},
-	}, nil
+	}
+	if j.again {
+		vars = append(vars, snap.EnvVar{Name: "SNAP_HOOK_AGAIN", Value: "1"})
+	}
+	return vars, nil
 }
 
 // processes lists the main processes of a snap's services, by app.
@@ -174,7 +197,7 @@ func (j *job) verdict(st systemd.UnitStatus, lines []string) error {
 	case st.ActiveState == "active":
 		return nil
 	case st.Result == "timeout":
-		return j.failed("it did not end within %s and was killed%s", j.timeout, said)
+		return j.failed("it did not end within %s%s and was killed%s", j.timeout, j.why, said)
 	case st.Result == "exit-code" && st.ExecMainStatus > 200:
 		return j.failed("systemd could not start it (status %d)%s", st.ExecMainStatus, said)
 	case st.Result == "exit-code":

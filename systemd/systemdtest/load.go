@@ -34,6 +34,7 @@ type unit struct {
 	fdstore, restarts   int
 	execPID             int
 	execStart, execExit uint64
+	activeExit          uint64
 	execCode, execStat  int32
 	frozen              bool
 	stopping            bool

@@ -129,6 +129,7 @@ func kindValues(u *unit, out map[string]dbus.Variant) {
 		set("ExecMainPID", uint32(u.execPID))
 		set("ExecMainStartTimestampMonotonic", u.execStart)
 		set("ExecMainExitTimestampMonotonic", u.execExit)
+		set("ActiveExitTimestampMonotonic", u.activeExit)
 		set("ExecMainCode", u.execCode)
 		set("ExecMainStatus", u.execStat)
 		set("NFileDescriptorStore", uint32(u.fdstore))

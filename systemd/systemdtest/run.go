@@ -133,7 +133,7 @@ func (f *Fake) finishStart(u *unit, result string) {
 func (f *Fake) stop(u *unit) {
 	u.seq++
 	seq := u.seq
-	u.stopping, u.frozen = true, false
+	u.stopping, u.frozen, u.activeExit = true, false, now()
 	u.active, u.sub = "deactivating", "stop-sigterm"
 	f.changed(u)
 	name, kind := u.name, u.kind()
@@ -241,6 +241,7 @@ func (f *Fake) mainExited(u *unit, code, status int) {
 	}
 	u.seq++
 	u.mainPID, u.execExit, u.execCode, u.execStat = 0, now(), int32(code), int32(status)
+	u.activeExit = u.execExit
 	clean := code == 1 && status == 0 || code == 2 && slices.Contains(
 		[]syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE}, syscall.Signal(status))
 	starting := u.active == "activating"

@@ -246,12 +246,20 @@ func testKill(s *suite) {
 	s.run("start", u)
 	s.isErr(s.M.Kill(s.ctx, u, "main", syscall.SIGKILL), nil)
 	st := s.await(u, "failed", func(st systemd.UnitStatus) bool { return st.ActiveState == "failed" })
-	if st.ExecMainCode != 2 || st.ExecMainStatus != int(syscall.SIGKILL) || st.Result != "signal" || st.MainPID != 0 || st.ExecMainExit == 0 {
+	if st.ExecMainCode != 2 || st.ExecMainStatus != int(syscall.SIGKILL) || st.Result != "signal" || st.MainPID != 0 || st.ExecMainExit == 0 || st.WasStopped() {
 		s.Fatalf("%+v", st)
 	}
 	s.run("start", u)
 	s.isErr(s.M.Kill(s.ctx, u, "main", syscall.SIGTERM), nil)
-	s.await(u, "inactive", func(st systemd.UnitStatus) bool { return st.ActiveState == "inactive" })
+	st = s.await(u, "inactive", func(st systemd.UnitStatus) bool { return st.ActiveState == "inactive" })
+	if st.WasStopped() {
+		s.Fatalf("%+v", st)
+	}
+	s.run("start", u)
+	s.run("stop", u)
+	if st := s.status(u); !st.WasStopped() {
+		s.Fatalf("%+v", st)
+	}
 }
 
 func testAutoRestart(s *suite) {
