@@ -16,6 +16,7 @@ import (
 	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
+	"endured/systemd"
 )
 
 // abandoned is a main process that was asked to end and takes its time: a
@@ -89,6 +90,12 @@ func (m *Manager) revive(ctx context.Context, a abandoned) error {
 		return err
 	} else if stays {
 		return m.forget(a)
+	}
+	// PID 1 may not have noticed yet
+	if _, err := m.Systemd.WaitUnit(ctx, a.Unit, func(st systemd.UnitStatus) bool {
+		return st.InvocationID != a.InvocationID || st.MainPID != a.PID
+	}); err != nil {
+		return err
 	}
 	if _, err := m.Systemd.Settle(ctx, a.Unit, true); err != nil {
 		return err
