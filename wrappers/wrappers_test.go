@@ -263,6 +263,63 @@ func TestWriteFailsWhole(t *testing.T) {
 	}
 }
 
+func TestStage(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	o := wrappers.Options{Dirs: dirs.New(root)}
+	old := []wrappers.File{{Path: "/a/same", Data: []byte("same"), Mode: 0o644}, {Path: "/a/other", Data: []byte("old"), Mode: 0o644}}
+	files := []wrappers.File{old[0], {Path: "/a/other", Data: []byte("new"), Mode: 0o644}, {Path: "/b/link", Link: "/x"}}
+	names := func() (out []string) {
+		for _, dir := range []string{"/a/", "/b/"} {
+			entries, _ := os.ReadDir(root + dir)
+			for _, e := range entries {
+				out = append(out, dir+e.Name())
+			}
+		}
+		return out
+	}
+	check := func(when, content string, want ...string) {
+		t.Helper()
+		if data, err := os.ReadFile(root + "/a/other"); err != nil || string(data) != content {
+			t.Errorf("%s: the file holds %q, %v", when, data, err)
+		}
+		if got := names(); !slices.Equal(got, want) {
+			t.Errorf("%s: there is %q, not %q", when, got, want)
+		}
+	}
+	if _, err := wrappers.Write(old, o); err != nil {
+		t.Fatal(err)
+	}
+	stage := func() {
+		t.Helper()
+		if err := wrappers.Stage(files, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stage()
+	check("staged", "old", "/a/.other.snapd~", "/a/other", "/a/same", "/b/.link.snapd~")
+	wrappers.Unstage(files, o)
+	check("unstaged", "old", "/a/other", "/a/same")
+
+	// half a file of a daemon that was killed
+	if err := os.WriteFile(root+"/a/.other.snapd~", []byte("n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stage()
+	before, err := os.Stat(root + "/a/.other.snapd~")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := wrappers.Write(files, o)
+	if err != nil || !slices.Equal(changed, []string{"/a/other", "/b/link"}) {
+		t.Errorf("changed %q, %v", changed, err)
+	}
+	check("written", "new", "/a/other", "/a/same", "/b/link")
+	if after, err := os.Stat(root + "/a/other"); err != nil || !os.SameFile(before, after) {
+		t.Errorf("what was staged was written again (%v)", err)
+	}
+}
+
 func TestMakeLinks(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -26,35 +26,64 @@ import (
 // names are when Write returns, with one fsync per directory. After an error
 // some files may be new; writing what was wanted before takes that back.
 func Write(files []File, o Options) (changed []string, err error) {
-	var temps []string
-	defer func() {
-		for _, t := range temps {
-			os.Remove(t) // what was renamed is no longer there
-		}
-	}()
-	for _, f := range files {
-		same, err := isSame(f, o)
-		if err == nil && !same {
-			var t string
-			t, err = writeTemp(f, o)
-			temps = append(temps, t)
-			changed = append(changed, f.Path)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot write %s: %w", f.Path, err)
-		}
+	defer Unstage(files, o) // what was renamed is no longer there
+	changed, err = stage(files, o)
+	if err != nil {
+		return nil, err
 	}
 	for n, path := range changed {
-		if err := os.Rename(temps[n], o.Dirs.Under(path)); err != nil {
+		if err := os.Rename(staged(path, o), o.Dirs.Under(path)); err != nil {
 			return changed[:n], errors.Join(fmt.Errorf("cannot write %s: %w", path, err), syncDirs(changed[:n], o))
 		}
 	}
 	return changed, syncDirs(changed, o)
 }
 
-// isSame tells whether a file is as wanted.
-func isSame(f File, o Options) (bool, error) {
-	path := o.Dirs.Under(f.Path)
+// Stage does what of Write can fail for want of space, and what takes time: the
+// content of every file that will change is on stable storage, beside its place
+// and under a name that nobody reads. A Write of the same files renames these;
+// Unstage removes them.
+func Stage(files []File, o Options) error {
+	if _, err := stage(files, o); err != nil {
+		Unstage(files, o)
+		return err
+	}
+	return nil
+}
+
+// Unstage removes what Stage left of these files. A daemon that was killed in
+// between may have left some.
+func Unstage(files []File, o Options) {
+	for _, f := range files {
+		os.Remove(staged(f.Path, o))
+	}
+}
+
+// stage returns the paths of the files that are not as wanted. Beside each now
+// is what is.
+func stage(files []File, o Options) (changed []string, err error) {
+	for _, f := range files {
+		same, err := isSame(f, o.Dirs.Under(f.Path))
+		if err == nil && !same {
+			err = writeTemp(f, o)
+			changed = append(changed, f.Path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot write %s: %w", f.Path, err)
+		}
+	}
+	return changed, nil
+}
+
+// staged is where the content of a file waits. One fixed name: what a killed
+// daemon left is found again. One change at a time has a snap's files in hand.
+func staged(path string, o Options) string {
+	path = o.Dirs.Under(path)
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".snapd~")
+}
+
+// isSame tells whether what is at path is the file that is wanted.
+func isSame(f File, path string) (bool, error) {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -76,36 +105,54 @@ func isSame(f File, o Options) (bool, error) {
 	return bytes.Equal(have, f.Data), err
 }
 
-// writeTemp writes the file under another name beside its own, durably.
-func writeTemp(f File, o Options) (name string, err error) {
-	path := o.Dirs.Under(f.Path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", err
+// writeTemp writes the file under its staged name, durably. What is there
+// already is not written again, but synced: its writer may have been killed
+// before it did.
+func writeTemp(f File, o Options) (err error) {
+	name := staged(f.Path, o)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
 	}
-	// One fixed name: what a killed daemon left is written over. One change at
-	// a time has a snap's files in hand.
-	name = filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".snapd~")
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	there, err := isSame(f, name)
+	if err != nil {
+		return err
 	}
-	if f.Link != "" {
-		return name, os.Symlink(f.Link, name)
+	if !there {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if f.Link != "" {
+			return os.Symlink(f.Link, name)
+		}
+		if err := create(name, f); err != nil {
+			return err
+		}
 	}
+	if f.Link != "" || volatile(f.Path) {
+		return nil
+	}
+	return syncFile(name)
+}
+
+func create(name string, f File) (err error) {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, f.Mode.Perm())
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	if _, err := file.Write(f.Data); err != nil {
-		return name, err
+		return err
 	}
-	if err := file.Chmod(f.Mode.Perm()); err != nil {
-		return name, err
+	return file.Chmod(f.Mode.Perm())
+}
+
+func syncFile(path string) (err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
 	}
-	if volatile(f.Path) {
-		return name, nil
-	}
-	return name, file.Sync()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return f.Sync()
 }
 
 // volatile tells whether a path does not outlive the boot anyway.

@@ -244,6 +244,7 @@ func (sw *Switch) held(ctx context.Context, c course) (map[string]*systemd.Job, 
 		name string
 		do   func() error
 	}{
+		{"staging", func() error { return sw.stage(c) }},
 		{"gate", func() error { return sw.gate.arm(ctx) }},
 		{"reasons", func() error { return sw.tellWhy(c) }},
 		{"settle", func() error { return sw.settle(ctx, c) }},

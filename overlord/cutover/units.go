@@ -37,6 +37,9 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sw.unstage(c); err != nil {
+		return nil, err
+	}
 	if slices.ContainsFunc(slices.Concat(changed, removed), wrappers.BusFile) {
 		if err := sw.m.ReloadBus(ctx); err != nil {
 			return nil, err
@@ -78,18 +81,51 @@ func (m *Manager) ReloadBus(ctx context.Context) error {
 	return nil
 }
 
-func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
+// stage writes what the target's files will hold beside their places, while
+// nothing is held up or stopped yet: on a full disk the switch ends here, and
+// what waits for the disk later is not much.
+func (sw *Switch) stage(c course) error {
+	if c.target == nil || !c.forward {
+		return nil
+	}
+	set, err := sw.unitSet(c)
+	if err != nil {
+		return err
+	}
+	return wrappers.Stage(slices.Concat(set.Files, wrappers.Launchers(c.target, sw.m.Wrap)), sw.m.Wrap)
+}
+
+// unstage removes what stage wrote for the other side and nobody took.
+func (sw *Switch) unstage(c course) error {
+	if c.other == nil || c.forward {
+		return nil
+	}
+	set, err := wrappers.Units(c.other, sw.m.Wrap)
+	if err != nil {
+		return err
+	}
+	wrappers.Unstage(slices.Concat(set.Files, wrappers.Launchers(c.other, sw.m.Wrap)), sw.m.Wrap)
+	return nil
+}
+
+// unitSet is what the target's units are to be, nothing for a target of nil.
+func (sw *Switch) unitSet(c course) (wrappers.Set, error) {
 	if c.target == nil {
-		return wrappers.Set{}, nil, nil
+		return wrappers.Set{}, nil
 	}
 	set, err := wrappers.Units(c.target, sw.m.Wrap)
 	if err == nil && c.forward { // the way back is never barred
 		err = wrappers.CheckBusNames(c.target, sw.m.Wrap)
 	}
-	if err != nil {
-		return set, nil, err
+	if err == nil {
+		err = sw.offBus(c.target, &set)
 	}
-	if err := sw.offBus(c.target, &set); err != nil {
+	return set, err
+}
+
+func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
+	set, err := sw.unitSet(c)
+	if err != nil || c.target == nil {
 		return set, nil, err
 	}
 	if err := wrappers.EnsurePrivateTmp(c.target, sw.m.Wrap); err != nil {
