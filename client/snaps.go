@@ -36,6 +36,7 @@ type Snap struct {
 	InstallDate     *time.Time `json:"install-date,omitempty"`
 	MountedFrom     string     `json:"mounted-from,omitempty"` // for uid 0 only
 	Apps            []AppInfo  `json:"apps,omitempty"`
+	Hold            *time.Time `json:"hold,omitempty"` // until when 'snap refresh' of all passes it over
 	Health          *Health    `json:"health,omitempty"`
 
 	// Of a snap in the store: its size in bytes, what its channels have, by
@@ -210,6 +211,10 @@ type SnapRequest struct {
 	Terminate bool     `json:"terminate,omitempty"`
 	Channel   string   `json:"channel,omitempty"`
 	Amend     bool     `json:"amend,omitempty"`
+	// With "hold": Time is until when, RFC 3339 or "forever", and HoldLevel
+	// "general" or, for refreshes that begin by themselves, "auto-refresh".
+	Time      string `json:"time,omitempty"`
+	HoldLevel string `json:"hold-level,omitempty"`
 	// Transaction is "per-snap" (the default) or "all-snaps".
 	Transaction string `json:"transaction,omitempty"`
 

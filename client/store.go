@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"time"
 )
 
 // StoreOptions are how snaps come from the store.
@@ -53,6 +54,27 @@ func (c *Client) PlanRefresh(ctx context.Context, names []string, s StoreOptions
 	path, r := storeRequest("refresh", names, s, o)
 	r.DryRun = true
 	return c.plan(ctx, path, r)
+}
+
+// Forever is the time that stands for the end of a hold that has none.
+func Forever() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) }
+
+// Hold keeps snaps from being refreshed with others until a time, whose zero
+// value is forever; without names it keeps refreshes from beginning by themselves.
+func (c *Client) Hold(ctx context.Context, names []string, until time.Time) (changeID string, err error) {
+	r := SnapRequest{Action: "hold", Time: "forever", HoldLevel: "general", Snaps: names}
+	if !until.IsZero() {
+		r.Time = until.UTC().Format(time.RFC3339)
+	}
+	if len(names) == 0 {
+		r.HoldLevel = "auto-refresh"
+	}
+	return c.start(ctx, "/v2/snaps", r)
+}
+
+// Unhold takes back what Hold did.
+func (c *Client) Unhold(ctx context.Context, names []string) (changeID string, err error) {
+	return c.start(ctx, "/v2/snaps", SnapRequest{Action: "unhold", Snaps: names})
 }
 
 // Switch changes which channel a snap tracks, and nothing else.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"endured/client"
 	"endured/overlord/lifecycle"
@@ -149,6 +150,12 @@ func snapJSON(c *call, v recipes.SnapView) client.Snap {
 	}
 	if v.Current {
 		out.Status = "active"
+	}
+	if until, held := v.Record.HeldUntil(time.Now()); held && v.Current {
+		if until.IsZero() {
+			until = client.Forever()
+		}
+		out.Hold = &until
 	}
 	if h := v.Record.Health; h != nil && v.Current {
 		out.Health = &client.Health{Revision: h.Revision.String(), Status: h.Status, Message: h.Message, Code: h.Code, Timestamp: h.Timestamp}

@@ -10,6 +10,7 @@ import (
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
+	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
 	"endured/store"
@@ -34,6 +35,10 @@ type Backend interface {
 	SwitchChannel(ctx context.Context, name, channel string) (changeID string, err error)
 	// RefreshTimes is when snaps are refreshed by themselves, and until when not.
 	RefreshTimes() (timer, hold string)
+	// Hold keeps snaps from being refreshed with others, or without names
+	// refreshes from beginning by themselves; Unhold takes that back.
+	Hold(ctx context.Context, names []string, h snapstate.Hold) (changeID string, err error)
+	Unhold(ctx context.Context, names []string) (changeID string, err error)
 	// Details and Search ask the store.
 	Details(ctx context.Context, name string) (*store.Details, error)
 	Search(ctx context.Context, words string) ([]*store.Details, error)

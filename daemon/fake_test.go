@@ -141,6 +141,14 @@ func (f *fake) SwitchChannel(_ context.Context, name, channel string) (string, e
 	return f.begin("switch-snap", "switch %s %s", name, channel)
 }
 
+func (f *fake) Hold(_ context.Context, names []string, h snapstate.Hold) (string, error) {
+	return f.begin("hold-snap", "hold %v %+v", names, h)
+}
+
+func (f *fake) Unhold(_ context.Context, names []string) (string, error) {
+	return f.begin("unhold-snap", "unhold %v", names)
+}
+
 func (f *fake) RefreshTimes() (timer, hold string) { return "00:00~24:00/4", "" }
 
 func (f *fake) Details(_ context.Context, name string) (*store.Details, error) {

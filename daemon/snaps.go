@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"endured/client"
 	"endured/overlord/lifecycle"
@@ -117,6 +118,10 @@ func postSnaps(c *call) *response {
 		return installNames(c, r.Snaps, r)
 	case r.Action == "refresh":
 		return refresh(c, r.Snaps, r)
+	case r.Action == "hold" && !r.DryRun:
+		return hold(c, r.Snaps, r)
+	case r.Action == "unhold" && !r.DryRun:
+		return async(c.d.backend.Unhold(c.Context(), r.Snaps))
 	case r.Action == "remove":
 		if len(r.Snaps) == 0 {
 			return badRequest("cannot remove: no snap named")
@@ -156,6 +161,10 @@ func postSnap(c *call) *response {
 		return refresh(c, []string{name}, r)
 	case "switch":
 		return switchChannel(c, name, r)
+	case "hold":
+		return hold(c, []string{name}, r)
+	case "unhold":
+		return async(c.d.backend.Unhold(c.Context(), []string{name}))
 	}
 	if knownAction(r.Action) {
 		return badRequest("cannot %s snap %q: this version cannot do that yet", r.Action, name)
@@ -171,6 +180,33 @@ func knownAction(a string) bool {
 		return true
 	}
 	return false
+}
+
+// The levels of a hold.
+const (
+	// holdAuto is for refreshes that begin by themselves.
+	holdAuto = "auto-refresh"
+	// holdGeneral is for 'snap refresh' of all snaps, too.
+	holdGeneral = "general"
+)
+
+// hold checks until when snaps are to be held, and how much.
+func hold(c *call, names []string, r client.SnapRequest) *response {
+	h := snapstate.Hold{General: r.HoldLevel == holdGeneral}
+	switch {
+	case r.HoldLevel != holdAuto && r.HoldLevel != holdGeneral:
+		return badRequest("cannot hold refreshes with hold-level %q: want %s or %s", r.HoldLevel, holdGeneral, holdAuto)
+	case h.General && len(names) == 0:
+		return badRequest("cannot hold every 'snap refresh': name snaps, or hold at level %s", holdAuto)
+	}
+	if r.Time != "forever" {
+		until, err := time.Parse(time.RFC3339, r.Time)
+		if err != nil || !until.After(time.Now()) {
+			return badRequest("cannot hold refreshes until %q: want a time to come such as 2030-01-31T10:00:00Z, or forever", r.Time)
+		}
+		h.Until = until
+	}
+	return async(c.d.backend.Hold(c.Context(), names, h))
 }
 
 // revision reads an optional revision.

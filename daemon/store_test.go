@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"endured/client"
 	"endured/overlord/lifecycle"
@@ -43,18 +44,29 @@ func TestStoreVerbs(t *testing.T) {
 	}
 	_, err = f.client.PlanInstallNames(ctx, []string{"web"}, client.StoreOptions{}, client.InstallOptions{})
 	must("plan", err)
+	_, err = f.client.Hold(ctx, []string{"web"}, time.Time{})
+	must("hold one", err)
+	_, err = f.client.Hold(ctx, nil, time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC))
+	must("hold all", err)
+	_, err = f.client.Unhold(ctx, []string{"web", "db"})
+	must("unhold", err)
 	want := []string{
 		"install [web] {Flags:{Dangerous:false DevMode:false JailMode:false Classic:true} Channel:edge Revision:unset Amend:false Together:false}",
 		"install [web db] {Flags:{Dangerous:false DevMode:false JailMode:false Classic:false} Channel: Revision:unset Amend:false Together:true}",
 		"refresh [] {Flags:{Dangerous:false DevMode:false JailMode:false Classic:false} Channel: Revision:unset Amend:false Together:false}",
 		"refresh [web] {Flags:{Dangerous:false DevMode:false JailMode:false Classic:false} Channel: Revision:7 Amend:true Together:false}",
 		"switch web beta", "plan refresh [web db]", "plan install [web]",
+		"hold [web] {Until:0001-01-01 00:00:00 +0000 UTC General:true}", "hold [] {Until:2100-01-02 03:04:05 +0000 UTC General:false}",
+		"unhold [web db]",
 	}
 	if got := f.called(); !reflect.DeepEqual(got, want) {
 		t.Errorf("called:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	for body, message := range map[string]string{
-		`{"action":"refresh","snaps":["a","b"],"channel":"edge"}`: "cannot refresh several snaps to one channel",
+		`{"action":"hold","snaps":["a"],"time":"2001-01-01T00:00:00Z","hold-level":"general"}`: "want a time to come",
+		`{"action":"hold","snaps":["a"],"time":"forever","hold-level":"some"}`:                 "want general or auto-refresh",
+		`{"action":"hold","time":"forever","hold-level":"general"}`:                            "name snaps",
+		`{"action":"refresh","snaps":["a","b"],"channel":"edge"}`:                              "cannot refresh several snaps to one channel",
 		`{"action":"install"}`: "no snap named",
 		`{"action":"install","snaps":["a"],"transaction":"maybe"}`:         `cannot use transaction \"maybe\": want per-snap or all-snaps`,
 		`{"action":"install","snaps":["a"],"revision":"x1"}`:               "it is a local one",

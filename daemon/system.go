@@ -30,6 +30,9 @@ func getSystemInfo(c *call) *response {
 		Locations:    client.Locations{SnapMountDir: dirs.Snaps(), SnapBinDir: dirs.Bin()},
 	}
 	info.Refresh.Timer, info.Refresh.Hold = c.d.backend.RefreshTimes()
+	if info.Refresh.Hold == "forever" { // clients read a time there
+		info.Refresh.Hold = client.Forever().Format(time.RFC3339)
+	}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
 		info.KernelVersion = unix.ByteSliceToString(uts.Release[:])

@@ -13,6 +13,8 @@ import (
 
 	"endured/overlord/recipes"
 	"endured/overlord/snapstate"
+	"endured/overlord/state"
+	"endured/snap"
 )
 
 // badSnap is a file that must not be installed.
@@ -24,6 +26,8 @@ type badSnap struct {
 	pseudo []string // of mksquashfs: nodes, modes, owners
 	files  []string // more files, executable
 	spoil  func(raw []byte) []byte
+	// accepted says that it is installed, with a warning.
+	accepted bool
 }
 
 const badHead = "name: bad\nversion: '1'\nsummary: s\ndescription: d\n"
@@ -73,6 +77,8 @@ func badSnaps() []badSnap {
 		{name: "command outside", yaml: badHead + "apps: {a: {command: ../../bin/sh}}\n"},
 		{name: "command that is not there", yaml: badHead + "apps: {a: {command: bin/y}}\n"},
 		{name: "command that is a device", apps: app(""), pseudo: []string{"bin/x c 755 0 0 1 3"}},
+		{name: "device node that no command is", apps: app(""), pseudo: []string{"dev d 755 0 0", "dev/null c 666 0 0 1 3", "dev/sda b 660 0 0 8 0"}},
+		{name: "setuid and setgid files", apps: app(""), pseudo: []string{"bin/other m 4755 0 0", "bin/x m 2755 0 0"}, accepted: true},
 		{name: "command that cannot be executed", apps: app(""), pseudo: []string{"bin/x m 644 0 0"}},
 		{name: "command that is a loop of links", apps: app(""), links: []string{"bin/x -> y", "bin/y -> x"}},
 		{name: "socket in /etc", apps: app(", daemon: simple, plugs: [network-bind], sockets: {s: {listen-stream: /etc/s}}")},
@@ -141,7 +147,7 @@ func (b *badSnap) build(t *testing.T, dir string) string {
 }
 
 // TestBadSnaps: each is refused with its message, by an installation and by a
-// dry run, and nothing of it is left.
+// dry run, and nothing of it is left; or it is accepted with a warning.
 func TestBadSnaps(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t, newLibrary(t))
@@ -150,22 +156,12 @@ func TestBadSnaps(t *testing.T) {
 	var got strings.Builder
 	options := recipes.InstallOptions{Name: "bad.snap", Flags: snapstate.Flags{Dangerous: true}}
 	for _, b := range badSnaps() {
+		if b.accepted {
+			continue
+		}
 		file := b.build(t, tempDir(t))
 		_, planned := m.o.PlanInstallFile(t.Context(), file, options)
-		spool, err := os.CreateTemp(m.dirs.Blobs(), snapstate.SpoolPrefix)
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(spool, in); err != nil {
-			t.Fatal(err)
-		}
-		in.Close()
-		spool.Close()
-		id, err := m.o.InstallFile(t.Context(), spool.Name(), options)
+		id, err := m.o.InstallFile(t.Context(), m.spool(file), options)
 		if err == nil || planned == nil {
 			t.Errorf("%s: change %q, plan refused with %v", b.name, id, planned)
 			continue
@@ -178,7 +174,57 @@ func TestBadSnaps(t *testing.T) {
 		}
 		fmt.Fprintf(&got, "%s\n    %s\n", b.name, strings.ReplaceAll(err.Error(), "\n", "\n    "))
 	}
-	golden(t, "badsnaps.golden", got.String())
 	m.same(before, m.world())
 	m.sound()
+	for _, b := range badSnaps() {
+		if b.accepted {
+			fmt.Fprintf(&got, "%s\n    accepted, with the warning: %s\n", b.name, m.installWarned(b.build(t, tempDir(t)), options))
+		}
+	}
+	m.sound()
+	golden(t, "badsnaps.golden", got.String())
+}
+
+// spool copies a file to where uploads lie.
+func (m *machine) spool(file string) string {
+	m.t.Helper()
+	out, err := os.CreateTemp(m.dirs.Blobs(), snapstate.SpoolPrefix)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer out.Close()
+	in, err := os.Open(file)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := io.Copy(out, in); err != nil {
+		m.t.Fatal(err)
+	}
+	return out.Name()
+}
+
+// installWarned installs a file, removes the snap, and returns what was warned of.
+func (m *machine) installWarned(file string, o recipes.InstallOptions) string {
+	m.t.Helper()
+	sum, _, err := snap.HashFile(m.t.Context(), file)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.lib.trees[sum] = filepath.Join(filepath.Dir(file), "tree")
+	m.done(m.o.InstallFile(m.t.Context(), m.spool(file), o))
+	m.done(m.o.Remove(m.t.Context(), []string{"bad"}, recipes.RemoveOptions{Purge: true}))
+	var texts []string
+	err = m.o.State().View(func(tx *state.Tx) error {
+		for _, w := range tx.Warnings() {
+			if strings.Contains(w.Message, `"bad"`) {
+				texts = append(texts, w.Message)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return strings.Join(texts, " AND ")
 }

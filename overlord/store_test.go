@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
+	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
 	"endured/store"
@@ -184,5 +186,43 @@ func TestRetained(t *testing.T) {
 	}
 	if got := fmt.Sprint(m.sequence()); got != "[2 3 4]" {
 		t.Errorf("kept: %s", got)
+	}
+}
+
+func TestHold(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, newLibrary(t))
+	m.done(fetch(1)(m))
+	refreshes := func() int {
+		t.Helper()
+		list, err := m.o.Updates(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	id, err := m.o.SwitchChannel(t.Context(), "demo", "2")
+	m.done(id, err)
+	if n := refreshes(); n != 1 {
+		t.Fatalf("%d refreshes before the hold", n)
+	}
+	name := []string{"demo"}
+	m.done(m.o.Hold(t.Context(), name, snapstate.Hold{General: true}))
+	if n := refreshes(); n != 0 {
+		t.Errorf("%d refreshes of what is held", n)
+	}
+	m.done(m.o.Hold(t.Context(), name, snapstate.Hold{}))
+	if n := refreshes(); n != 1 {
+		t.Errorf("%d refreshes of what is held from beginning by itself", n)
+	}
+	m.done(m.o.Hold(t.Context(), name, snapstate.Hold{General: true, Until: time.Now().Add(-time.Second)}))
+	if n := refreshes(); n != 1 {
+		t.Errorf("%d refreshes when the hold is over", n)
+	}
+	m.done(m.o.Hold(t.Context(), name, snapstate.Hold{General: true, Until: time.Now().Add(time.Hour)}))
+	m.done(m.o.Refresh(t.Context(), name, recipes.StoreOptions{})) // it is named
+	m.done(m.o.Unhold(t.Context(), name))
+	if _, err := m.o.Hold(t.Context(), []string{"demo", "nosuch"}, snapstate.Hold{General: true}); err == nil {
+		t.Error("a snap that is not there is held")
 	}
 }

@@ -16,18 +16,19 @@ import (
 
 var errBomb = errors.New("it is damaged: a compressed block is larger than a block may be")
 
-// expander expands blocks of one compression up to a limit, to learn whether
-// they keep it.
+// expander expands blocks of one compression up to a limit: to learn whether
+// they keep it, and to have what they hold.
 type expander struct {
 	compression uint16
 	limit       int
 	dictionary  int // the largest dictionary that xz may use, bytes
 	zstd        *zstd.Decoder
 	out         []byte // for lzo, which expands into a buffer
+	sink        io.Writer
 }
 
 func newExpander(compression uint16, limit, dictionary int) (*expander, error) {
-	e := &expander{compression: compression, limit: limit, dictionary: dictionary}
+	e := &expander{compression: compression, limit: limit, dictionary: dictionary, sink: io.Discard}
 	switch compression {
 	case compZstd:
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
@@ -75,20 +76,26 @@ func (e *expander) expand(block []byte) error {
 		}
 		return e.drain(z)
 	case compZstd:
-		_, err := e.zstd.DecodeAll(block, nil)
+		out, err := e.zstd.DecodeAll(block, nil)
 		if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 			return errBomb
 		}
+		if err == nil {
+			_, err = e.sink.Write(out)
+		}
 		return err
 	case compLZO:
-		_, err := lzo.Decompress(block, e.out)
+		n, err := lzo.Decompress(block, e.out)
+		if err == nil {
+			_, err = e.sink.Write(e.out[:n])
+		}
 		return err
 	}
 	return e.expandXZ(block)
 }
 
 func (e *expander) drain(r io.Reader) error {
-	n, err := io.Copy(io.Discard, io.LimitReader(r, int64(e.limit)+1))
+	n, err := io.Copy(e.sink, io.LimitReader(r, int64(e.limit)+1))
 	if n > int64(e.limit) {
 		return errBomb
 	}

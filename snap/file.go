@@ -216,14 +216,31 @@ func (f *File) MetaFiles() []string { return slices.Clone(f.meta) }
 
 func (f *File) hooks() []string { return hookNames(f.meta) }
 
-// CheckCommands tells which of the commands of snap.yaml do not exist in the
-// image, or are not executable, as a *TreeError.
-func (f *File) CheckCommands() error {
+// CheckFiles tells, as a *TreeError, which of the commands of snap.yaml do not
+// exist in the image or are not executable, and which device nodes it holds.
+func (f *File) CheckFiles() error {
 	var err error
 	if e := f.safely(func() error { err = checkCommands(f.info, f); return nil }); e != nil {
 		return e
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	list, err := f.Specials()
+	if err != nil {
+		return err
+	}
+	return noDevices(list)
+}
+
+// Specials lists the device nodes of the image and the files that are setuid or
+// setgid, by path.
+func (f *File) Specials() ([]Special, error) {
+	out, err := specials(f.guard.r, f.guard.super)
+	if err != nil {
+		return nil, &FileError{Err: err}
+	}
+	return out, nil
 }
 
 // SameMeta tells, by an error, whether the snap mounted at dir has other

@@ -107,7 +107,7 @@ func TestOpenEveryCompression(t *testing.T) {
 			if f.Info().Name != "demo" || string(f.YAML()) != plainYAML {
 				t.Errorf("read %q", f.YAML())
 			}
-			if err := f.CheckCommands(); err != nil {
+			if err := f.CheckFiles(); err != nil {
 				t.Error(err)
 			}
 			if err := f.SameMeta(dir); err != nil {
@@ -131,7 +131,7 @@ func TestOpenManyFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.CheckCommands(); err != nil {
+	if err := f.CheckFiles(); err != nil {
 		t.Error(err)
 	}
 }
@@ -254,7 +254,7 @@ func TestCheckCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.CheckCommands(); err == nil || err.Error() != want {
+	if err := f.CheckFiles(); err == nil || err.Error() != want {
 		t.Errorf("image: %v", err)
 	}
 	if _, err := CheckSkeleton(dir); err == nil || err.Error() != want {
@@ -293,7 +293,7 @@ func openQuickly(t testing.TB, data []byte) error {
 	start := time.Now()
 	f, err := OpenReader(bytes.NewReader(data), int64(len(data)))
 	if err == nil {
-		err = f.CheckCommands()
+		err = f.CheckFiles()
 		f.Close()
 	}
 	if d := time.Since(start); d > 5*time.Second {
@@ -439,7 +439,7 @@ func BenchmarkOpen(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := f.CheckCommands(); err != nil {
+		if err := f.CheckFiles(); err != nil {
 			b.Fatal(err)
 		}
 		f.Close()

@@ -58,7 +58,14 @@ func CheckSkeleton(dir string) (*Info, error) {
 	if err := info.Supported(); err != nil {
 		return nil, err
 	}
-	return info, checkCommands(info, dirTree(dir))
+	if err := checkCommands(info, dirTree(dir)); err != nil {
+		return info, err
+	}
+	list, err := SpecialsIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	return info, noDevices(list)
 }
 
 // FileName is the name that snapd gives to the packed snap.

@@ -44,7 +44,7 @@ func TestPack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			if err := f.CheckCommands(); err != nil {
+			if err := f.CheckFiles(); err != nil {
 				t.Error(err)
 			}
 			if err := f.SameMeta(dir); err != nil {

@@ -90,6 +90,71 @@ func checkCommands(i *Info, t tree) error {
 	return nil
 }
 
+// noDevices refuses device nodes, which no mount of a snap would let work.
+func noDevices(list []Special) error {
+	e := &TreeError{}
+	for _, s := range list {
+		if s.Kind == "device" && len(e.Problems) < maxProblems {
+			e.Problems = append(e.Problems, Problem{Message: quote(s.Path) + " is a device node, which a snap cannot bring; remove it"})
+		}
+	}
+	if len(e.Problems) > 0 {
+		return e
+	}
+	return nil
+}
+
+// SpecialsIn is Specials of a snap that is unpacked in a directory.
+func SpecialsIn(dir string) ([]Special, error) {
+	var out []Special
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := d.Info()
+		if err != nil {
+			return err
+		}
+		kind := ""
+		switch mode := st.Mode(); {
+		case mode&fs.ModeDevice != 0:
+			kind = "device"
+		case mode.IsRegular() && mode&fs.ModeSetuid != 0:
+			kind = "setuid"
+		case mode.IsRegular() && mode&fs.ModeSetgid != 0:
+			kind = "setgid"
+		default:
+			return nil
+		}
+		name, err = filepath.Rel(dir, name)
+		out = append(out, Special{Path: name, Kind: kind})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot look through %s: %w", dir, err)
+	}
+	return out, nil
+}
+
+// Powerless says that files which are setuid or setgid are not so once
+// installed, "" if there are none.
+func Powerless(list []Special) string {
+	var names []string
+	for _, s := range list {
+		if s.Kind != "device" {
+			names = append(names, quote(s.Path)+" is "+s.Kind)
+		}
+	}
+	const most = 3
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more are", more))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return strings.Join(names, ", ") + "; that has no effect: snaps are mounted nosuid"
+}
+
 // notExecutable tells why the file at p cannot be run, "" if it can. A link
 // that leaves the snap leads to the host, which only the host can judge.
 func notExecutable(t tree, p string) string {

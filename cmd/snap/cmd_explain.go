@@ -233,13 +233,16 @@ func lint(path string, ceiling time.Duration) ([]lifecycle.Finding, error) {
 			list = append(list, lifecycle.Finding{Key: p.Key, Severity: refused, Message: p.Message})
 		}
 	}
-	info, err := openForLint(path)
+	info, special, err := openForLint(path)
 	var invalid *snap.InvalidError
-	if errors.As(err, &invalid) {
+	var files *snap.TreeError
+	switch {
+	case errors.As(err, &invalid):
 		problems(invalid.Problems)
 		return list, nil
-	}
-	if err != nil {
+	case errors.As(err, &files):
+		problems(files.Problems)
+	case err != nil:
 		return nil, err
 	}
 	var unsupported *snap.UnsupportedError
@@ -247,6 +250,9 @@ func lint(path string, ceiling time.Duration) ([]lifecycle.Finding, error) {
 		problems(unsupported.Problems)
 	}
 	list = append(list, lifecycle.Lint(info, ceiling)...)
+	if text := snap.Powerless(special); text != "" {
+		list = append(list, lifecycle.Finding{Severity: lifecycle.Ineffective, Message: text, Fix: "pack without these bits; what needs more rights asks for it with plugs"})
+	}
 	for _, n := range info.Notes {
 		key, message, ok := strings.Cut(n, ": ")
 		if !ok {
@@ -257,18 +263,26 @@ func lint(path string, ceiling time.Duration) ([]lifecycle.Finding, error) {
 	return list, nil
 }
 
-func openForLint(path string) (*snap.Info, error) {
+// openForLint reads a snap and checks its files; with a *snap.TreeError all
+// else is there.
+func openForLint(path string) (info *snap.Info, special []snap.Special, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %q: %w", path, errors.Unwrap(err))
+		return nil, nil, fmt.Errorf("cannot read %q: %w", path, errors.Unwrap(err))
 	}
 	if st.IsDir() {
-		return snap.CheckSkeleton(path)
+		if special, err = snap.SpecialsIn(path); err == nil {
+			info, err = snap.CheckSkeleton(path)
+		}
+		return info, special, err
 	}
 	f, err := snap.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	return f.Info(), f.CheckCommands()
+	if special, err = f.Specials(); err == nil {
+		err = f.CheckFiles()
+	}
+	return f.Info(), special, err
 }

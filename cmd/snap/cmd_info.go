@@ -154,6 +154,9 @@ func (a *app) printInfo(i snapInfo, absolute bool) {
 		if in.TrackingChannel != "" {
 			line("tracking", in.TrackingChannel)
 		}
+		if in.Hold != nil {
+			line("hold", a.held(*in.Hold))
+		}
 		if in.InstallDate != nil {
 			line("refreshed", a.when(*in.InstallDate, absolute))
 		}

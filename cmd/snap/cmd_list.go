@@ -91,6 +91,7 @@ func snapNotes(s *client.Snap) string {
 		{s.PartlyConfined, "partly-confined"},
 		{s.Status != "active", "disabled"},
 		{s.Broken != "", "broken"},
+		{s.Hold != nil, "held"},
 		{unwell(s.Health), health(s.Health)},
 	} {
 		if n.set {

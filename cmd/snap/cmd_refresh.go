@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ type refreshCommand struct {
 	waiting
 	output
 	fromStore
+	holding
 	list, times, dryRun bool
 }
 
@@ -29,13 +31,20 @@ Refresh the snaps named, or all of them, to the revision that their channel has.
 Each snap is refreshed for itself: one that fails goes back to what it was and
 holds up no other. What happens to running services is what they declared with
 refresh-mode; --list shows which refreshes there are and what each would
-disturb, --dry-run the whole plan. A snap that came from a file is refreshed by
+disturb, --dry-run the whole plan.
+
+With --hold, the snaps named are passed over when all are refreshed; to name one
+refreshes it all the same. Without a name it is refreshes that would begin by
+themselves which are held: it sets refresh.hold of the system.
+
+A snap that came from a file is refreshed by
 installing another file over it, or goes to the store's revision with --amend.`, exitConflict),
 		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error { return cmd.run(c.Context(), args) },
 	}
-	cmd.flags(c)
+	cmd.fromStore.flags(c)
 	f := c.Flags()
+	cmd.holding.flags(f)
 	f.BoolVar(&cmd.store.Amend, "amend", false, "Go from a local revision to one of the store")
 	f.BoolVar(&cmd.list, "list", false, "List the refreshes that there are, and do nothing")
 	f.BoolVar(&cmd.times, "time", false, "Show when snaps are refreshed by themselves, and do nothing")
@@ -46,6 +55,12 @@ installing another file over it, or goes to the store's revision with --amend.`,
 }
 
 func (cmd *refreshCommand) run(ctx context.Context, names []string) error {
+	if cmd.asked() {
+		if cmd.list || cmd.times || cmd.dryRun {
+			return usageErrorf("cannot hold refreshes together with --list, --time or --dry-run")
+		}
+		return cmd.changeHold(ctx, names)
+	}
 	if (cmd.list || cmd.times) && (len(names) > 0 || cmd.dryRun || cmd.list && cmd.times) {
 		return usageErrorf("--list and --time take no names and no other action")
 	}
@@ -163,7 +178,11 @@ func (cmd *refreshCommand) showTimes(ctx context.Context) error {
 	fmt.Fprintf(cmd.out, "timer: %s\n", orNA(info.Refresh.Timer))
 	fmt.Fprintf(cmd.out, "last: %s\n", orNA(info.Refresh.Last))
 	if info.Refresh.Hold != "" {
-		fmt.Fprintf(cmd.out, "hold: %s\n", info.Refresh.Hold)
+		hold := printable(info.Refresh.Hold)
+		if t, err := time.Parse(time.RFC3339, hold); err == nil {
+			hold = cmd.held(t)
+		}
+		fmt.Fprintf(cmd.out, "hold: %s\n", hold)
 	}
 	fmt.Fprintf(cmd.out, "next: %s\n", orNA(info.Refresh.Next))
 	return nil

@@ -321,6 +321,11 @@ func TestOutput(t *testing.T) {
 	}, {
 		name: "unknown flag", args: "list --bogus", status: 64, err: "error: unknown flag: --bogus\n",
 	}, {
+		name: "hold for how long", args: "refresh --hold=long web", status: 64,
+		err: "error: cannot hold refreshes for \"long\": want a time such as 30m or 72h, or forever\n",
+	}, {
+		name: "hold and unhold", args: "refresh --hold --unhold", status: 64, err: "error: cannot use --hold and --unhold together\n",
+	}, {
 		name: "too few", args: "remove", status: 64, err: "error: cannot remove without an argument: want 'snap remove NAME...'\n",
 	}, {
 		name: "too many", args: "enable a b", status: 64, err: "error: cannot use \"b\": the command takes no more arguments\n",
@@ -355,9 +360,12 @@ func TestRequests(t *testing.T) {
 		"stop --disable probe":                      `POST /v2/apps {"action":"stop","names":["probe"],"disable":true}`,
 		"restart --reload probe other":              `POST /v2/apps {"action":"restart","names":["probe","other"],"reload":true}`,
 		"install --dry-run --dangerous /a/b.snap":   `POST /v2/snaps {"action":"install","dry-run":true,"path":"/a/b.snap","dangerous":true}`,
-		"abort 4":                  `POST /v2/changes/4 {"action":"abort"}`,
-		"changes probe":            `GET /v2/changes?for=probe&select=all`,
-		"services probe other.svc": `GET /v2/apps?names=probe%2Cother.svc&select=service`,
+		"refresh --unhold web":                      `POST /v2/snaps {"action":"unhold","snaps":["web"]}`,
+		"refresh --hold web db":                     `POST /v2/snaps {"action":"hold","snaps":["web","db"],"time":"forever","hold-level":"general"}`,
+		"refresh --hold":                            `POST /v2/snaps {"action":"hold","time":"forever","hold-level":"auto-refresh"}`,
+		"abort 4":                                   `POST /v2/changes/4 {"action":"abort"}`,
+		"changes probe":                             `GET /v2/changes?for=probe&select=all`,
+		"services probe other.svc":                  `GET /v2/apps?names=probe%2Cother.svc&select=service`,
 	} {
 		w := newWorld(t, nil)
 		w.execute(context.Background(), strings.Fields(args))

@@ -257,7 +257,7 @@ func (m *Manager) judge(f *snap.File, o InstallOptions) (*snap.Info, error) {
 	if err := info.Supported(); err != nil {
 		return nil, err
 	}
-	if err := f.CheckCommands(); err != nil {
+	if err := f.CheckFiles(); err != nil {
 		return nil, err
 	}
 	if !o.Dangerous && !o.DevMode {

@@ -83,7 +83,7 @@ func (m *Manager) PlanInstallNames(ctx context.Context, names []string, o StoreO
 }
 
 // Refresh refreshes snaps from the store: those named, or all that have an
-// update, each in a lane of its own. A snap that is named and has none is a
+// update and are not held, each in a lane of its own. A snap that is named and has none is a
 // *NoUpdateError if it is the only one.
 func (m *Manager) Refresh(ctx context.Context, names []string, o StoreOptions) (string, error) {
 	updates, err := m.updates(ctx, names, o)
@@ -335,7 +335,11 @@ func (m *Manager) refreshable(names []string, o StoreOptions) ([]*snapstate.Reco
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
 	for _, rec := range all {
+		if _, held := rec.HeldUntil(now); held {
+			continue
+		}
 		if rec.Active && !rec.Current.Local() {
 			if err := m.idle(rec.Name); err != nil {
 				return nil, err

@@ -33,7 +33,7 @@ func (m *Manager) doDownload(ctx context.Context, t *state.Task) (state.Commit, 
 	// after a crash it may be there already, verified: it got its name after that
 	blob := m.Dirs.Blob(s.Snap, s.Rev.Revision)
 	if fi, err := os.Stat(blob); err == nil && fi.Size() == s.Rev.Size {
-		return nil, nil
+		return m.tellPowerless(s)
 	}
 	report := func(done, total int64) { t.SetProgress("bytes", int(done), int(total)) }
 	if err := store.Fetch(ctx, m.Store, s.Offer, s.File, report); err != nil {
@@ -45,7 +45,7 @@ func (m *Manager) doDownload(ctx context.Context, t *state.Task) (state.Commit, 
 	if err != nil {
 		return nil, errors.Join(err, m.removeBlob(s))
 	}
-	return nil, nil
+	return m.tellPowerless(s)
 }
 
 // checkDownload makes sure that the file is what the change was made for.
@@ -64,7 +64,7 @@ func checkDownload(s *Setup) error {
 	if err := f.Info().Supported(); err != nil {
 		return err
 	}
-	return f.CheckCommands()
+	return f.CheckFiles()
 }
 
 // doSwitchChannel changes which channel a snap tracks, and nothing else.

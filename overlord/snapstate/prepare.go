@@ -13,6 +13,7 @@ import (
 
 	"endured/osutil"
 	"endured/overlord/state"
+	"endured/snap"
 )
 
 // SpoolPrefix starts the names of uploads in the blob directory.
@@ -28,7 +29,28 @@ func (m *Manager) doPrepare(ctx context.Context, t *state.Task) (state.Commit, e
 	if err := m.placeBlob(s); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot put snap file in place: %w", err), m.removeBlob(s))
 	}
-	return nil, nil
+	return m.tellPowerless(s)
+}
+
+// tellPowerless warns of files that will not do what their mode says.
+func (m *Manager) tellPowerless(s *Setup) (state.Commit, error) {
+	f, err := snap.Open(m.Dirs.Blob(s.Snap, s.Rev.Revision))
+	if err != nil {
+		return nil, errors.Join(err, m.removeBlob(s))
+	}
+	defer f.Close()
+	list, err := f.Specials()
+	if err != nil {
+		return nil, errors.Join(err, m.removeBlob(s))
+	}
+	text := snap.Powerless(list)
+	if text == "" {
+		return nil, nil
+	}
+	return func(tx *state.Tx) error {
+		tx.Warnf("snap %q (%s): %s", s.Snap, s.Rev.Revision, text)
+		return nil
+	}, nil
 }
 
 func (m *Manager) placeBlob(s *Setup) error {

@@ -38,6 +38,8 @@ type Record struct {
 	// Config are the snap's options, a JSON object; they belong to the snap, not
 	// to a revision. See Revision.Config.
 	Config json.RawMessage `json:"config,omitempty"`
+	// Hold keeps it from being refreshed with others, nil if it is not held.
+	Hold *Hold `json:"hold,omitempty"`
 	// Health is what the snap last said of itself, nil if it never did.
 	Health *Health `json:"health,omitempty"`
 	// LastLocal is the highest local revision number ever given.
