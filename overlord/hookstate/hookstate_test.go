@@ -3,13 +3,16 @@
 package hookstate
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"endured/overlord/lifecycle"
 	"endured/snap"
 	"endured/systemd"
 )
@@ -122,5 +125,38 @@ func TestValue(t *testing.T) {
 		if raw, _ := json.Marshal(v); err != nil || string(raw) != c.want {
 			t.Errorf("%q: %s, %v, want %s", c.text, raw, err, c.want)
 		}
+	}
+}
+
+// TestBound: a hook has its ten minutes, unless the services of its snap wait
+// for it; and never more than is left. The error says which it was.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		event lifecycle.Event
+		left  time.Duration // 0: no end
+		want  time.Duration
+		says  string
+	}{
+		{lifecycle.Install, 0, 10 * time.Minute, "within 10m0s and was killed"},
+		{lifecycle.Install, time.Hour, 10 * time.Minute, "within 10m0s and was killed"},
+		{lifecycle.Refresh, 0, 15 * time.Second, "within 15s, all that post-refresh has while the snap's services wait for it, and was killed"},
+		{lifecycle.LocalInstall, time.Minute, 15 * time.Second, "within 15s, all that post-refresh has"},
+		{lifecycle.Refresh, 12*time.Second + 50*time.Millisecond, 8 * time.Second, "within 8s, all that was left of the time in which the snap's services may wait, and was killed"},
+		{lifecycle.Refresh, time.Second, time.Second, "within 1s, all that was left"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := t.Context(), func() {}
+			if c.left > 0 {
+				ctx, stop = context.WithTimeout(ctx, c.left)
+			}
+			defer stop()
+			j := &job{hook: &snap.Hook{Snap: &snap.Info{Name: "web"}, Name: "post-refresh"}, event: c.event, timeout: lifecycle.HookTime}
+			j.bound(ctx)
+			err := j.verdict(systemd.UnitStatus{ActiveState: "failed", Result: "timeout"}, []string{"working"})
+			if j.timeout != c.want || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s, %s left: %s, %v", c.event, c.left, j.timeout, err)
+			}
+		})
 	}
 }
