@@ -8,9 +8,10 @@ func hardwareObserve() interfaces.Interface {
 	return host("hardware-observe", "reads what hardware there is", interfaces.Manual, gift{
 		rules: []string{
 			"network netlink raw,",
-			"/sys/{,block/**,bus/**,class/**,dev/**,devices/**,firmware/**,hypervisor/**} r,",
+			"/sys/ r,",
+			"/sys/{block,bus,class,dev,devices,firmware,hypervisor}/{,**} r,",
 			"/run/udev/data/{,*} r,",
-			"/proc/{bus/**,devices,dma,iomem,ioports,interrupts,mtrr,partitions,scsi/**} r,",
+			"/proc/{bus/{,**},devices,dma,iomem,ioports,interrupts,mtrr,partitions,scsi/{,**}} r,",
 			"/proc/asound/{,**} r,",
 			"/dev/bus/usb/{,*/{,*}} r,",
 			"/etc/{modprobe.d,udev/udev.conf}{,/**} r,",

@@ -29,7 +29,7 @@ func sandboxManager() interfaces.Interface {
 			"change_profile -> [^su]**,",
 			// what a manager must not do to snapd itself
 			"deny /var/lib/snapd/{,**} wl,",
-			"deny /run/snapd/{,**} wl,",
+			"deny /run/snapd/{[^s],s[^n]}{,**} wl,", // all but the socket of snapctl
 			"deny /{etc,run}/systemd/system/{snap,snapd}[-.]** wl,",
 		},
 		capabilities: []string{
