@@ -37,13 +37,19 @@ func (m *Manager) applyAll(ctx context.Context, t *state.Task, names []string) e
 	return errors.Join(errs...)
 }
 
-// apply does it for one snap and tells whether a unit changed. A snap that is in
-// the middle of a change is left to that: its own update-peers comes later.
+// apply does it for one snap and tells whether a unit changed. A snap that is
+// being switched, be it by the task's own change, is left to that: afterwards
+// its own update-peers comes, or the way back has made everything anew.
 func (m *Manager) apply(ctx context.Context, t *state.Task, name string) (changed bool, err error) {
+	leave, err := m.Snaps.Enter(ctx, name) // no switch begins in the meantime
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	var rec *snapstate.Record
 	busy := false
 	err = m.State.View(func(tx *state.Tx) (err error) {
-		busy = switches(tx, t.ChangeID(), name)
+		busy = switching(tx, name)
 		rec, err = snapstate.Get(tx, name)
 		return err
 	})
@@ -80,16 +86,14 @@ func (m *Manager) apply(ctx context.Context, t *state.Task, name string) (change
 	return len(written) > 0, err
 }
 
-// switches tells whether another change is about to make another revision of the
-// snap current, or is at it.
-func switches(tx *state.Tx, except, name string) bool {
+// switching tells whether a switch of the snap is between its beginning and its
+// commit, or was there when an earlier daemon ended: the files of its units may
+// be those of a revision that the record does not name as current.
+func switching(tx *state.Tx, name string) bool {
 	for _, c := range tx.Unready() {
-		if c.ID() == except || snapstate.CheckConflict(tx, except, name) == nil {
-			continue
-		}
 		for _, t := range c.Tasks() {
 			var of string
-			if t.Kind() == "switch-snap" && !t.Status().Ready() && t.Get("snap", &of) == nil && of == name {
+			if t.Kind() == "switch-snap" && t.Status().Running() && t.Get("snap", &of) == nil && of == name {
 				return true
 			}
 		}

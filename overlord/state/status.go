@@ -27,6 +27,16 @@ func (s Status) Ready() bool {
 	return false
 }
 
+// Running tells whether a handler of the task has begun and not ended, maybe in
+// a daemon that is gone.
+func (s Status) Running() bool {
+	switch s {
+	case Doing, Abort, Undoing:
+		return true
+	}
+	return false
+}
+
 // dead tells whether a task in this status speaks against its lanes.
 func (s Status) dead() bool {
 	switch s {
