@@ -29,6 +29,11 @@ type Process struct {
 // unix.ESRCH if none has.
 func OpenProcess(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
+	// the number of a process that is gone is still that of its group or session,
+	// as long as that has members; newer kernels say ENOENT
+	if (err == unix.EINVAL || err == unix.ENOENT) && pid > 0 {
+		err = unix.ESRCH
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open process %d: %w", pid, err)
 	}

@@ -38,6 +38,23 @@ func sleeper(t *testing.T, script string, setup func(*exec.Cmd)) (cmd *exec.Cmd,
 	return cmd, func() { in.Close() }
 }
 
+// TestOpenGroupOfGone: a process is gone, and others are still in the group and
+// session that it led.
+func TestOpenGroupOfGone(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("/bin/sh", "-c", "cat <&3 &")
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	read, write, err := os.Pipe()
+	must(t, err)
+	defer write.Close() // ends the other one
+	cmd.ExtraFiles = []*os.File{read}
+	must(t, cmd.Start())
+	must(t, errors.Join(read.Close(), cmd.Wait()))
+	if _, err := OpenProcess(cmd.Process.Pid); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("opened the leader, which is gone: %v", err)
+	}
+}
+
 func TestWaitExit(t *testing.T) {
 	t.Parallel()
 	cmd, end := sleeper(t, ":", nil)
