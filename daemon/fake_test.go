@@ -47,6 +47,7 @@ type fake struct {
 	conf     map[string]any
 	conns    map[string]interfaces.ConnState
 	updates  []recipes.Update
+	fixed    string // the id of every change, if set: none is made
 	details  *store.Details
 }
 
@@ -60,13 +61,18 @@ type uploaded struct {
 func (f *fake) note(format string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+	if f.fixed == "" {
+		f.calls = append(f.calls, fmt.Sprintf(format, args...))
+	}
 	return f.err
 }
 
 func (f *fake) begin(kind, format string, args ...any) (string, error) {
 	if err := f.note(format, args...); err != nil {
 		return "", err
+	}
+	if f.fixed != "" {
+		return f.fixed, nil
 	}
 	return f.newChange(kind, "probe"), nil
 }
@@ -100,7 +106,9 @@ func (f *fake) InstallFile(_ context.Context, path string, o recipes.InstallOpti
 		return "", err
 	}
 	f.mu.Lock()
-	f.uploads = append(f.uploads, uploaded{path, fi.Mode(), string(raw), o})
+	if f.fixed == "" {
+		f.uploads = append(f.uploads, uploaded{path, fi.Mode(), string(raw), o})
+	}
 	f.mu.Unlock()
 	return f.begin("install-snap", "install %s", o.Name)
 }
@@ -263,7 +271,7 @@ func (f *fake) called() []string {
 // fixture is a daemon on a socket in a temporary directory, over a fake.
 type fixture struct {
 	*fake
-	t      *testing.T
+	t      testing.TB
 	dirs   dirs.Dirs
 	daemon *daemon.Daemon
 	client *client.Client
@@ -285,7 +293,7 @@ func now() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	root := t.TempDir()
 	d := dirs.New(root)

@@ -33,7 +33,7 @@ func (f *fake) Snapctl(_ context.Context, who *hookstate.Caller, args []string) 
 	if err := f.note("snapctl %s.%s as %d: %s", who.Snap, who.App, who.UID, strings.Join(args, " ")); err != nil {
 		return nil, err
 	}
-	if args[0] == "is-connected" {
+	if len(args) > 0 && args[0] == "is-connected" {
 		return &hookstate.Answer{ExitCode: 1, Stdout: "no\n"}, nil
 	}
 	return &hookstate.Answer{Stdout: "out\n"}, nil
