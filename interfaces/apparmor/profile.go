@@ -9,6 +9,7 @@ package apparmor
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -63,7 +64,8 @@ type Seal struct {
 	// Successor is the revision into whose programs' profiles a process changes
 	// as it executes them; 0 is none.
 	Successor snap.Revision `json:"successor"`
-	// Into are the profiles that the successor has, by Profile.Name.
+	// Into are the profiles that change so, by Profile.Name. All others stay what
+	// they are, whatever program of their snap is executed.
 	Into []string `json:"into,omitempty"`
 }
 
@@ -170,20 +172,18 @@ func (s *Set) text(p *Profile) (string, error) {
 // programRules say which programs of the snap may be executed, and what of the
 // revision's data is sealed.
 func (s *Set) programRules(p *Profile) string {
-	own := fmt.Sprintf("/snap/%s/%s/{,**}", s.Snap, s.Revision)
-	if s.Seal == nil {
+	text := ""
+	if s.Seal != nil {
+		text = fmt.Sprintf("\n  # Sealed: what lies in this revision's data stays as it is.\n  deny /var/snap/%s/%s/{,**} wl,\n", s.Snap, s.Revision)
+	}
+	text += "\n  # The snap's own programs.\n"
+	if s.Seal == nil || !slices.Contains(s.Seal.Into, p.Name()) {
 		// of other revisions, too: stop commands of an older process run under the newer profile
-		return fmt.Sprintf("\n  # The snap's own programs.\n  /snap/%s/{,**} mrix,\n", s.Snap)
+		return text + fmt.Sprintf("  /snap/%s/{,**} mrix,\n", s.Snap)
 	}
-	text := fmt.Sprintf("\n  # Sealed: what lies in this revision's data stays as it is.\n"+
-		"  deny /var/snap/%s/%s/{,**} wl,\n\n  # The snap's own programs.\n  /snap/%s/{,**} mr,\n  %s ix,\n", s.Snap, s.Revision, s.Snap, own)
-	for _, name := range s.Seal.Into {
-		if name == p.Name() {
-			text += fmt.Sprintf("\n  # A process that executes itself anew lands in its successor's profile.\n"+
-				"  /snap/%s/%s/** px -> %s,\n", s.Snap, s.Seal.Successor, Label(s.Snap, name, s.Seal.Successor))
-		}
-	}
-	return text
+	return text + fmt.Sprintf("  /snap/%s/{,**} mr,\n  /snap/%s/%s/{,**} ix,\n\n", s.Snap, s.Snap, s.Revision) +
+		"  # A process that executes itself anew lands in its successor's profile.\n" +
+		fmt.Sprintf("  /snap/%s/%s/** px -> %s,\n", s.Snap, s.Seal.Successor, Label(s.Snap, p.Name(), s.Seal.Successor))
 }
 
 func capabilityRules(extra []string) string {

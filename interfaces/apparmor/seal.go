@@ -5,6 +5,7 @@ package apparmor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"endured/snap"
@@ -12,10 +13,10 @@ import (
 
 // PrepareSeal compiles what Seal will load, so that it takes no time then.
 // Nothing is loaded and nothing changes.
-func (s *Store) PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision) (Cost, error) {
+func (s *Store) PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision, follow []string) (Cost, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set, err := s.sealed(name, rev, successor)
+	set, err := s.sealed(name, rev, successor, follow)
 	if err != nil || set == nil || !s.Enforced() {
 		return Cost{}, err
 	}
@@ -26,15 +27,16 @@ func (s *Store) PrepareSeal(ctx context.Context, name string, rev, successor sna
 // Seal replaces the profiles of one revision by ones that allow all that they
 // did, except for changing anything in the revision's $SNAP_DATA. Processes
 // that carry them are under the new ones at once. With a successor, 0 for
-// none, a process that executes a program of that revision gets that
-// revision's profile for it. Classic snaps, and revisions without profiles,
-// are left as they are. It may be called again.
+// none, a process of the apps that follow gets that revision's profile as it
+// executes a program of it; others get nothing of that revision. Classic snaps,
+// and revisions without profiles, are left as they are. It may be called again,
+// with nil for those that followed before.
 //
 // Not reached are descriptors that are open for writing already, and mappings.
-func (s *Store) Seal(ctx context.Context, name string, rev, successor snap.Revision) error {
+func (s *Store) Seal(ctx context.Context, name string, rev, successor snap.Revision, follow []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set, err := s.sealed(name, rev, successor)
+	set, err := s.sealed(name, rev, successor, follow)
 	if err != nil || set == nil {
 		return err
 	}
@@ -75,10 +77,13 @@ func (s *Store) Sealed(name string, rev snap.Revision) (bool, error) {
 }
 
 // sealed returns the sealed variant of a revision's set, nil if it has none.
-func (s *Store) sealed(name string, rev, successor snap.Revision) (*Set, error) {
+func (s *Store) sealed(name string, rev, successor snap.Revision, follow []string) (*Set, error) {
 	set, err := s.read(name, rev)
 	if err != nil || set == nil || set.Mode == Unconfined {
 		return nil, err
+	}
+	if follow == nil && set.Seal != nil && set.Seal.Successor == successor {
+		follow = set.Seal.Into
 	}
 	set.Seal = &Seal{}
 	if successor.Unset() || successor == rev {
@@ -90,7 +95,9 @@ func (s *Store) sealed(name string, rev, successor snap.Revision) (*Set, error) 
 	}
 	set.Seal.Successor = successor
 	for i := range next.Profiles {
-		set.Seal.Into = append(set.Seal.Into, next.Profiles[i].Name())
+		if n := next.Profiles[i].Name(); slices.Contains(follow, n) {
+			set.Seal.Into = append(set.Seal.Into, n)
+		}
 	}
 	return set, nil
 }

@@ -288,17 +288,17 @@ func TestSeal(t *testing.T) {
 	s := f.store()
 	load(t, s, set(1, "a", "b"), set(2, "a"))
 	open, next := f.kernel.profiles["snap.web.a.1"], f.kernel.profiles["snap.web.a.2"]
-	if _, err := s.PrepareSeal(t.Context(), "web", 1, 2); err != nil {
+	if _, err := s.PrepareSeal(t.Context(), "web", 1, 2, []string{"a"}); err != nil {
 		t.Fatal(err)
 	}
 	if f.kernel.profiles["snap.web.a.1"] != open {
 		t.Error("preparing sealed already")
 	}
 	runs := f.compiler.runs
-	must(t, s.Seal(t.Context(), "web", 1, 2))
-	must(t, s.Seal(t.Context(), "web", 1, 2))
+	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
 	must(t, s.Unseal(t.Context(), "web", 1))
-	must(t, s.Seal(t.Context(), "web", 1, 2))
+	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
 	if f.compiler.runs != runs {
 		t.Errorf("the seal was compiled %d times more", f.compiler.runs-runs)
 	}
@@ -333,13 +333,13 @@ func TestSeal(t *testing.T) {
 		t.Error("still known as sealed", err)
 	}
 	// neither what has no profiles nor what is classic is an error
-	must(t, s.Seal(t.Context(), "web", 9, 2))
+	must(t, s.Seal(t.Context(), "web", 9, 2, []string{"a"}))
 	must(t, s.Unseal(t.Context(), "web", 9))
 	classic := set(3, "a")
 	classic.Mode = apparmor.Unconfined
 	load(t, s, classic)
 	before := f.kernel.loads
-	must(t, s.Seal(t.Context(), "web", 3, 2))
+	must(t, s.Seal(t.Context(), "web", 3, 2, []string{"a"}))
 	must(t, s.Unseal(t.Context(), "web", 3))
 	if f.kernel.loads != before {
 		t.Error("a classic snap was sealed")
@@ -354,10 +354,10 @@ func TestSealWithoutExec(t *testing.T) {
 	s := f.store()
 	load(t, s, set(1, "a"), set(2, "a"))
 	f.compiler.refuse = " px "
-	_, err := s.PrepareSeal(t.Context(), "web", 1, 2)
+	_, err := s.PrepareSeal(t.Context(), "web", 1, 2, []string{"a"})
 	must(t, err)
 	runs := f.compiler.runs
-	must(t, s.Seal(t.Context(), "web", 1, 2))
+	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
 	if f.compiler.runs != runs {
 		t.Error("compiled again")
 	}
@@ -371,7 +371,7 @@ func TestRestoreAfterBoot(t *testing.T) {
 	f := newFixture(t)
 	s := f.store()
 	load(t, s, set(1, "a"), set(2, "a"))
-	must(t, s.Seal(t.Context(), "web", 1, 2))
+	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
 	want := f.kernel.profiles["snap.web.a.2"]
 	runs := f.compiler.runs
 	f.kernel.profiles = map[string]string{}
@@ -453,7 +453,7 @@ func TestHostWithoutAppArmor(t *testing.T) {
 				t.Errorf("enforced %v, %v, labels %v", s.Enforced(), s.WhyNot(), s.Labels())
 			}
 			load(t, s, set(1, "a"), set(2, "a"))
-			must(t, s.Seal(t.Context(), "web", 1, 2))
+			must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
 			must(t, s.Unseal(t.Context(), "web", 1))
 			must(t, s.Restore(t.Context()))
 			must(t, s.Unload(t.Context(), "web", 1))

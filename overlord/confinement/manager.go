@@ -36,7 +36,7 @@ type Profiles interface {
 	Set(name string, rev snap.Revision) (*apparmor.Set, error)
 	Load(ctx context.Context, set *apparmor.Set) (apparmor.Cost, error)
 	Unload(ctx context.Context, name string, rev snap.Revision) error
-	PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision) (apparmor.Cost, error)
+	PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision, follow []string) (apparmor.Cost, error)
 	Restore(ctx context.Context) error
 	Mark() error
 	Clean(installed func(name string, rev snap.Revision) bool) error

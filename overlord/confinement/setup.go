@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"endured/interfaces/apparmor"
+	"endured/overlord/lifecycle"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
+	"endured/snap"
 )
 
 // before is the undo record of setup-profiles: what was there, if anything.
@@ -28,7 +30,7 @@ func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, err
 	if err != nil {
 		return nil, err
 	}
-	_, to, _, err := m.Snaps.Sides(s)
+	from, to, _, err := m.Snaps.Sides(s)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, err
 		return nil, err
 	}
 	if !s.From.Unset() && s.From != s.To {
-		more, err := m.Profiles.PrepareSeal(ctx, s.Snap, s.From, s.To)
+		more, err := m.Profiles.PrepareSeal(ctx, s.Snap, s.From, s.To, followers(from))
 		if err != nil {
 			if !errors.Is(context.Cause(ctx), state.ErrShutdown) {
 				err = errors.Join(err, m.takeBack(ctx, s, old))
@@ -64,6 +66,18 @@ func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, err
 		}
 		return nil
 	}, nil
+}
+
+// followers are the apps that are told of a new revision, if no operator says
+// otherwise, and may execute themselves anew.
+func followers(info *snap.Info) []string {
+	var out []string
+	for _, a := range info.SortedApps() {
+		if lifecycle.Told(a) {
+			out = append(out, a.Name)
+		}
+	}
+	return out
 }
 
 func ms(d time.Duration) string {

@@ -39,7 +39,7 @@ func (sw *Switch) seal(ctx context.Context, c course) error {
 		return err
 	}
 	res, err := sw.m.Seals.Seal(ctx, seal.Spec{
-		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Mains: mains,
+		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Mains: mains, Follow: sw.follow(c),
 	})
 	if err != nil {
 		return err
@@ -57,6 +57,27 @@ func (sw *Switch) seal(ctx context.Context, c course) error {
 	sw.sealed = res.Seal
 	sw.m.Snaps.Restamped(sw.task.ChangeID(), sw.setup, res.Stamps)
 	return nil
+}
+
+// prepareSeal is for before anything is held: the seal itself is in the gap.
+func (sw *Switch) prepareSeal(ctx context.Context, c course) {
+	if !c.forward || c.target == nil || c.other == nil || c.other.Revision == c.target.Revision || sw.intent.Plan.Seal == nil {
+		return
+	}
+	sw.m.Seals.Prepare(ctx, seal.Spec{
+		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Follow: sw.follow(c),
+	})
+}
+
+// follow lists the apps that are told of the revision that is arrived at.
+func (sw *Switch) follow(c course) []string {
+	out := []string{}
+	for _, s := range sw.steps() {
+		if c.forward && s.Action == lifecycle.Signal && s.From == c.other.Revision {
+			out = append(out, s.App)
+		}
+	}
+	return out
 }
 
 // staying lists the main processes that stay from the side that is left.

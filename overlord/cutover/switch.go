@@ -152,6 +152,7 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 	if c.forward {
 		sw.way = "forward"
 	}
+	sw.prepareSeal(ctx, c)
 	hctx, stop := context.WithTimeoutCause(ctx, sw.budget(c), errBudget)
 	defer stop()
 	jobs, err := sw.held(hctx, c)

@@ -44,6 +44,13 @@ func Mode(a *snap.App) string {
 	return string(word)
 }
 
+// Told tells whether a refresh tells a service of the new revision and leaves
+// it running, so that it may execute itself anew.
+func Told(a *snap.App) bool {
+	c, _ := classOf(snap.RefreshMode(Mode(a)))
+	return c == classNotify
+}
+
 // effective is Mode, and the clause that says where the word comes from.
 func effective(a *snap.App) (word snap.RefreshMode, why string) {
 	switch {

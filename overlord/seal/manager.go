@@ -27,6 +27,7 @@ import (
 	"sync"
 
 	"endured/dirs"
+	"endured/interfaces/apparmor"
 	"endured/interfaces/mount"
 	"endured/osutil/treecopy"
 	"endured/overlord/snapstate"
@@ -37,8 +38,11 @@ import (
 // Profiles is what the seal needs of AppArmor.
 type Profiles interface {
 	// Seal takes the permission to write the revision's data out of its
-	// profiles, and lets programs of the successor be executed under its own.
-	Seal(ctx context.Context, snapName string, rev, successor snap.Revision) error
+	// profiles, and lets processes of the apps that follow execute programs of
+	// the successor under its own; nil is for those that followed before.
+	Seal(ctx context.Context, snapName string, rev, successor snap.Revision, follow []string) error
+	// PrepareSeal does what of it takes time and changes nothing.
+	PrepareSeal(ctx context.Context, snapName string, rev, successor snap.Revision, follow []string) (apparmor.Cost, error)
 	// Unseal puts them back. It is no error if they are as they were.
 	Unseal(ctx context.Context, snapName string, rev snap.Revision) error
 	// Enforced tells whether the kernel does what profiles say.
@@ -101,6 +105,9 @@ type Spec struct {
 	Record    *snapstate.Record
 	Revision  snap.Revision // whose data is sealed
 	Successor snap.Revision // that is current afterwards
+	// Follow are the apps that are told of the successor, and may put themselves
+	// into it; nil is for those of an earlier call.
+	Follow []string
 	// Mains are known to stay; they are found anyway where cgroups tell.
 	Mains []snapstate.Process
 }
@@ -113,6 +120,17 @@ type Result struct {
 	Stamps []treecopy.Stamp
 	// Steps and their time: "profiles 1.2 ms, mounts 0.3 ms, files 2.0 ms".
 	Steps string
+}
+
+// Prepare has everything at hand that Seal will need. Where that fails, the
+// seal says so.
+func (m *Manager) Prepare(ctx context.Context, s Spec) {
+	if m.Profiles == nil || !m.Profiles.Enforced() {
+		return
+	}
+	if _, err := m.Profiles.PrepareSeal(ctx, s.Record.Name, s.Revision, s.Successor, s.Follow); err != nil {
+		m.Log.Warn("cannot prepare a seal", "snap", s.Record.Name, "revision", s.Revision, "err", err)
+	}
 }
 
 // Seal keeps the processes that stay from writing to the data of a revision. It

@@ -123,7 +123,7 @@ func (r *run) profiles(ctx context.Context) error {
 	if err := r.open(nil); err != nil {
 		return err
 	}
-	if err := r.Profiles.Seal(ctx, r.Record.Name, r.Revision, r.Successor); err != nil {
+	if err := r.Profiles.Seal(ctx, r.Record.Name, r.Revision, r.Successor, r.Follow); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
