@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 
 	"endured/interfaces"
 	"endured/overlord/hookstate"
@@ -35,6 +36,8 @@ type Backend interface {
 	SwitchChannel(ctx context.Context, name, channel string) (changeID string, err error)
 	// RefreshTimes is when snaps are refreshed by themselves, and until when not.
 	RefreshTimes() (timer, hold string)
+	// Download returns a revision of the store and its file, to be verified.
+	Download(ctx context.Context, name, channel string, rev snap.Revision) (*store.Snap, io.ReadCloser, error)
 	// Hold keeps snaps from being refreshed with others, or without names
 	// refreshes from beginning by themselves; Unhold takes that back.
 	Hold(ctx context.Context, names []string, h snapstate.Hold) (changeID string, err error)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -147,6 +148,13 @@ func (f *fake) Updates(context.Context) ([]recipes.Update, error) {
 
 func (f *fake) SwitchChannel(_ context.Context, name, channel string) (string, error) {
 	return f.begin("switch-snap", "switch %s %s", name, channel)
+}
+
+func (f *fake) Download(_ context.Context, name, channel string, rev snap.Revision) (*store.Snap, io.ReadCloser, error) {
+	if err := f.note("download %s %s %s", name, channel, rev); err != nil {
+		return nil, nil, err
+	}
+	return &store.Snap{Name: name, Revision: 7, Size: 5, SHA3: "abc"}, io.NopCloser(strings.NewReader("hsqs!")), nil
 }
 
 func (f *fake) Hold(_ context.Context, names []string, h snapstate.Hold) (string, error) {

@@ -74,6 +74,9 @@ func FuzzRequests(f *testing.F) {
 		w := httptest.NewRecorder()
 		fx.daemon.Handle(w, r, daemon.Peer{PID: os.Getpid(), Accepted: now(), FromSnaps: to.path == "/v2/snapctl"})
 
+		if to.path == "/v2/download" && w.Code == 200 {
+			return
+		}
 		var e client.Envelope
 		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.StatusCode != w.Code || w.Code >= 500 {
 			t.Errorf("%s %s?%s %q: %d %s (%v)", to.method, to.path, query, body, w.Code, w.Body, err)

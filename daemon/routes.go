@@ -51,6 +51,7 @@ func routes() []route {
 		{"/v2/snaps/{name}/conf", get, authenticated, getConf},
 		{"/v2/snaps/{name}/conf", http.MethodPut, authenticated, putConf},
 		{"/v2/find", get, open, getFind},
+		{"/v2/download", post, authenticated, postDownload},
 		{"/v2/apps", get, open, getApps},
 		{"/v2/apps", post, authenticated, postApps},
 		{"/v2/logs", get, authenticated, getLogs},

@@ -5,12 +5,15 @@ package daemon_test
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"endured/client"
+	"endured/daemon"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/store"
@@ -129,5 +132,35 @@ func TestStoreRefusals(t *testing.T) {
 		if e := refusal(t, err); e.Kind != kind || e.Message == "" || e.Value == nil {
 			t.Errorf("%s: %+v", kind, e)
 		}
+	}
+}
+
+func TestDownload(t *testing.T) {
+	t.Parallel()
+	f, ctx := newFixture(t), context.Background()
+	d, err := f.client.Download(ctx, "web", client.StoreOptions{Channel: "edge", Revision: "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Body.Close()
+	body, err := io.ReadAll(d.Body)
+	if err != nil || string(body) != "hsqs!" || d.Name != "web_7.snap" || d.Size != 5 || d.SHA3 != "abc" {
+		t.Errorf("%+v, %q, %v", d, body, err)
+	}
+	if got := f.called(); len(got) != 1 || got[0] != "download web edge 7" {
+		t.Errorf("called %q", got)
+	}
+	for body, message := range map[string]string{
+		`{"snap-name":"../x"}`:                   "cannot download",
+		`{"snap-name":"web","revision":"x1"}`:    "it is a local one",
+		`{"snap-name":"web","resume-token":"x"}`: "begin it anew",
+	} {
+		if status, answer := f.raw("POST", "/v2/download", "", strings.NewReader(body)); status != 400 || !strings.Contains(answer, message) {
+			t.Errorf("%s: %d %s", body, status, answer)
+		}
+	}
+	f.as(daemon.Peer{UID: 1000, PID: os.Getpid(), Accepted: now()})
+	if _, err := f.newClient().Download(ctx, "web", client.StoreOptions{}); refusal(t, err).StatusCode != 401 {
+		t.Errorf("as a user: %v", err)
 	}
 }

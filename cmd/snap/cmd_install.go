@@ -35,16 +35,22 @@ type fromStore struct {
 func riskNames() []string { return []string{"stable", "candidate", "beta", "edge"} }
 
 func (s *fromStore) flags(c *cobra.Command) {
+	s.channelFlags(c)
+	f := c.Flags()
+	f.BoolVar(&s.options.DevMode, "devmode", false, "Do not enforce confinement")
+	f.BoolVar(&s.options.Classic, "classic", false, "Do not confine; use the host's files")
+	f.BoolVar(&s.options.JailMode, "jailmode", false, "Enforce confinement")
+	f.StringVar(&s.whole, "transaction", "per-snap", "With several snaps: one fails by itself (per-snap), or all with it (all-snaps)")
+}
+
+// channelFlags are those that say which revision.
+func (s *fromStore) channelFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.store.Channel, "channel", "", "Use this channel, such as latest/edge, in place of latest/stable")
 	for i, risk := range riskNames() {
 		f.BoolVar(&s.risks[i], risk, false, "Use the channel "+risk)
 	}
 	f.StringVar(&s.store.Revision, "revision", "", "Use this revision, whatever the channel has")
-	f.BoolVar(&s.options.DevMode, "devmode", false, "Do not enforce confinement")
-	f.BoolVar(&s.options.Classic, "classic", false, "Do not confine; use the host's files")
-	f.BoolVar(&s.options.JailMode, "jailmode", false, "Enforce confinement")
-	f.StringVar(&s.whole, "transaction", "per-snap", "With several snaps: one fails by itself (per-snap), or all with it (all-snaps)")
 }
 
 // settle puts the flags together.
@@ -59,7 +65,7 @@ func (s *fromStore) settle(names []string) error {
 		s.store.Channel = risk
 	}
 	switch s.whole {
-	case "per-snap":
+	case "", "per-snap":
 	case "all-snaps":
 		s.store.Together = true
 	default:
@@ -173,7 +179,7 @@ func (cmd *installCommand) installFiles(ctx context.Context, files []string) err
 	p := cmd.newProgress()
 	o := cmd.options
 	o.Together = cmd.store.Together
-	id, err := cmd.client.InstallFiles(ctx, files, o, func(path string, done, total int64) { p.upload(filepath.Base(path), done, total) })
+	id, err := cmd.client.InstallFiles(ctx, files, o, func(path string, done, total int64) { p.transfer("Sending", filepath.Base(path), done, total) })
 	p.finish()
 	if err != nil {
 		return cmd.hint(err)

@@ -24,7 +24,7 @@ type category struct {
 func categories() []category {
 	return []category{
 		{"Basics", "find, info, install, remove, list"},
-		{"...more", "refresh, revert, switch, disable, enable, run"},
+		{"...more", "refresh, revert, switch, disable, enable, run, download"},
 		{"History", "changes, tasks, abort, watch"},
 		{"Daemons", "services, start, stop, restart, logs"},
 		{"Permissions", "connections, interface, connect, disconnect"},
@@ -111,7 +111,7 @@ func (a *app) completions(root *cobra.Command) {
 			c.ValidArgsFunction = a.completeServices
 		case "tasks", "watch", "abort":
 			c.ValidArgsFunction = a.completeChanges
-		case "install", "info":
+		case "install", "info", "download":
 			c.ValidArgsFunction = a.completeStore
 		}
 	}

@@ -17,8 +17,8 @@ import (
 
 // progress shows how a change, or an upload, comes along.
 type progress interface {
-	// upload tells how many bytes were sent.
-	upload(name string, done, total int64)
+	// transfer tells how many bytes of a file have come or gone; verb says which.
+	transfer(verb, name string, done, total int64)
 	// change tells that the change is in a new state.
 	change(*client.Change)
 	// finish clears what was drawn.
@@ -76,8 +76,8 @@ type lineProgress struct {
 	last  map[string]string // newest log line by task id
 }
 
-func (p *lineProgress) upload(string, int64, int64) {}
-func (p *lineProgress) finish()                     {}
+func (p *lineProgress) transfer(string, string, int64, int64) {}
+func (p *lineProgress) finish()                               {}
 
 func (p *lineProgress) change(ch *client.Change) {
 	for i := range ch.Tasks {
@@ -155,9 +155,9 @@ func (p *barProgress) show(key, text string, done, total int64, bytes bool) {
 	}
 }
 
-func (p *barProgress) upload(name string, done, total int64) {
+func (p *barProgress) transfer(verb, name string, done, total int64) {
 	if total > 0 {
-		p.show("upload "+name, "Sending "+printable(name), done, total, true)
+		p.show(verb+name, verb+" "+printable(name), done, total, true)
 	}
 }
 

@@ -27,7 +27,7 @@ func commands(a *app) []*cobra.Command {
 		return list
 	}
 	var all []*cobra.Command
-	all = append(all, in(groupBasics, newFindCommand(a), newInfoCommand(a), newInstallCommand(a), newListCommand(a), newRefreshCommand(a),
+	all = append(all, in(groupBasics, newFindCommand(a), newInfoCommand(a), newInstallCommand(a), newDownloadCommand(a), newListCommand(a), newRefreshCommand(a),
 		newSwitchCommand(a), newRevertCommand(a), newRemoveCommand(a), newEnableCommand(a), newDisableCommand(a), newRunCommand(a))...)
 	all = append(all, in(groupServices, newServicesCommand(a), newStartCommand(a), newStopCommand(a), newRestartCommand(a), newLogsCommand(a))...)
 	all = append(all, in(groupInterfaces, newConnectionsCommand(a), newConnectCommand(a), newDisconnectCommand(a), newInterfaceCommand(a))...)

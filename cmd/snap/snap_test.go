@@ -360,6 +360,7 @@ func TestRequests(t *testing.T) {
 		"stop --disable probe":                      `POST /v2/apps {"action":"stop","names":["probe"],"disable":true}`,
 		"restart --reload probe other":              `POST /v2/apps {"action":"restart","names":["probe","other"],"reload":true}`,
 		"install --dry-run --dangerous /a/b.snap":   `POST /v2/snaps {"action":"install","dry-run":true,"path":"/a/b.snap","dangerous":true}`,
+		"download --edge web":                       `POST /v2/download {"snap-name":"web","channel":"edge"}`,
 		"refresh --unhold web":                      `POST /v2/snaps {"action":"unhold","snaps":["web"]}`,
 		"refresh --hold web db":                     `POST /v2/snaps {"action":"hold","snaps":["web","db"],"time":"forever","hold-level":"general"}`,
 		"refresh --hold":                            `POST /v2/snaps {"action":"hold","time":"forever","hold-level":"auto-refresh"}`,

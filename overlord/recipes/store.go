@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -194,6 +195,24 @@ func (m *Manager) Details(ctx context.Context, name string) (*store.Details, err
 // Search lists snaps of the store.
 func (m *Manager) Search(ctx context.Context, words string) ([]*store.Details, error) {
 	return m.Store.Search(ctx, words)
+}
+
+// Download returns a revision of the store and its file, which the caller
+// verifies and closes. Without a revision it is the channel's.
+func (m *Manager) Download(ctx context.Context, name, channel string, rev snap.Revision) (*store.Snap, io.ReadCloser, error) {
+	c, err := tracked(nil, channel)
+	if err != nil {
+		return nil, nil, err
+	}
+	results, err := m.Store.Resolve(ctx, []store.Action{{Name: name, Channel: c, Revision: rev}})
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := m.Store.Open(ctx, results[0].Snap)
+	return results[0].Snap, file, err
 }
 
 // tracked is the channel that a snap is to come from; rec may be nil.
