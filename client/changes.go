@@ -69,6 +69,26 @@ type Task struct {
 
 	// Snap (additive) is the one that the task works on, "" if it is not about one.
 	Snap string `json:"snap,omitempty"`
+	// Systemd (additive) is what the task asked of systemd, in the order of the
+	// requests; for uid 0, of a single change. SystemdLeftOut counts what is not
+	// listed: more than 100 that went well and 100 that did not are not kept.
+	Systemd        []Deed `json:"systemd,omitempty"`
+	SystemdLeftOut int    `json:"systemd-left-out,omitempty"`
+}
+
+// Deed (additive) is one thing that was asked of systemd.
+type Deed struct {
+	// What is a job's verb ("start", "stop", "restart", "reload"), or "signal",
+	// "freeze", "thaw", "daemon-reload".
+	What   string `json:"what"`
+	Unit   string `json:"unit,omitempty"`
+	Signal string `json:"signal,omitempty"` // such as "SIGTERM"
+	To     string `json:"to,omitempty"`     // whom the signal went to: "main" or "all"
+	// Result is a job's as systemd names it ("done", "canceled", "failed", …),
+	// "refused", or "" for what was not over when the task was.
+	Result string    `json:"result,omitempty"`
+	At     time.Time `json:"at"`
+	MS     float64   `json:"ms,omitempty"` // from the request to its end
 }
 
 // Progress is how far a task is. A total of 1 means that it cannot tell.

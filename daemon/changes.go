@@ -13,6 +13,7 @@ import (
 
 	"endured/client"
 	"endured/overlord/cutover"
+	"endured/overlord/snapstate"
 	"endured/overlord/state"
 )
 
@@ -104,8 +105,10 @@ func (c *call) change(id string) (*client.Change, error) {
 		out = &j
 		if c.root() {
 			var err error
-			out.Records, err = records(ch, j.SnapNames())
-			return err
+			if out.Records, err = records(ch, j.SnapNames()); err != nil {
+				return err
+			}
+			return addDeeds(ch, out)
 		}
 		return nil
 	})
@@ -134,6 +137,21 @@ func records(ch *state.Change, names []string) ([]client.Record, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// addDeeds adds to each task what it asked of systemd.
+func addDeeds(ch *state.Change, out *client.Change) error {
+	for i, t := range ch.Tasks() {
+		d, err := snapstate.DeedsOf(t)
+		if err != nil {
+			return err
+		}
+		for _, deed := range d.Deeds {
+			out.Tasks[i].Systemd = append(out.Tasks[i].Systemd, client.Deed(deed))
+		}
+		out.Tasks[i].SystemdLeftOut = d.LeftOut
+	}
+	return nil
 }
 
 func getChange(c *call) *response {

@@ -91,6 +91,7 @@ func New(c Config) (*Overlord, error) {
 		c.Store = store.NewDir(func() string { return configstate.StorePath(st, c.Dirs.Store()) })
 	}
 	run := state.NewRunner(st, c.Log)
+	run.Observe(snapstate.Witness)
 	wrap := wrappers.Options{
 		Dirs: c.Dirs, SnapCommand: c.SnapCommand, Machine: machine(c.Dirs),
 		StopTimeoutMax: func() time.Duration { return configstate.StopTimeoutMax(st) },

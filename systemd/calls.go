@@ -15,7 +15,10 @@ import (
 
 // Reload makes systemd read its unit files again (daemon-reload), and waits.
 func (m *Manager) Reload(ctx context.Context) error {
-	if err := m.again(ctx, func(l *link) error { return l.sd.ReloadContext(ctx) }); err != nil {
+	d := write(ctx, "daemon-reload", "")
+	err := m.again(ctx, func(l *link) error { return l.sd.ReloadContext(ctx) })
+	d.over(ctx, err)
+	if err != nil {
 		return fmt.Errorf("cannot reload systemd's units: %w", err)
 	}
 	return nil
@@ -47,6 +50,8 @@ func (m *Manager) Reexecute(ctx context.Context) error {
 // "all". No such process is ErrNoSuchProcess, except with "all"; a unit that
 // is not loaded is ErrNoSuchUnit.
 func (m *Manager) Kill(ctx context.Context, unit, who string, sig syscall.Signal) error {
+	d := write(ctx, "signal", unit)
+	d.signal(sig, who)
 	l, err := m.link(ctx)
 	if err == nil {
 		answered := l.nudge(m.log)
@@ -56,6 +61,7 @@ func (m *Manager) Kill(ctx context.Context, unit, who string, sig syscall.Signal
 			err = ErrConnectionLost
 		}
 	}
+	d.over(ctx, err)
 	if err != nil {
 		return fmt.Errorf("cannot send %v to %s: %w", sig, unit, err)
 	}
@@ -118,7 +124,10 @@ func list(units []string) string {
 // Freeze stops a unit's processes until Thaw, and returns when they have
 // stopped. ctx bounds the wait, not the freezing: after an error Thaw.
 func (m *Manager) Freeze(ctx context.Context, unit string) error {
-	if err := m.again(ctx, func(l *link) error { return l.sd.FreezeUnit(ctx, unit) }); err != nil {
+	d := write(ctx, "freeze", unit)
+	err := m.again(ctx, func(l *link) error { return l.sd.FreezeUnit(ctx, unit) })
+	d.over(ctx, err)
+	if err != nil {
 		return fmt.Errorf("cannot freeze %s: %w", unit, err)
 	}
 	return nil
@@ -127,7 +136,10 @@ func (m *Manager) Freeze(ctx context.Context, unit string) error {
 // Thaw undoes Freeze. systemd never answers if the main process exits
 // meanwhile: give ctx a limit.
 func (m *Manager) Thaw(ctx context.Context, unit string) error {
-	if err := m.again(ctx, func(l *link) error { return l.sd.ThawUnit(ctx, unit) }); err != nil {
+	d := write(ctx, "thaw", unit)
+	err := m.again(ctx, func(l *link) error { return l.sd.ThawUnit(ctx, unit) })
+	d.over(ctx, err)
+	if err != nil {
 		return fmt.Errorf("cannot thaw %s: %w", unit, err)
 	}
 	return nil

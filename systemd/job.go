@@ -39,13 +39,14 @@ type jobState struct {
 	since      uint64 // CLOCK_MONOTONIC µs of when it was first known
 	done       chan struct{}
 	once       sync.Once
+	ended      time.Time // with what follows, before done is closed
 	result     string
 	err        error
 }
 
 func (j *jobState) finish(result string, err error) {
 	j.once.Do(func() {
-		j.result, j.err = result, err
+		j.result, j.err, j.ended = result, err, time.Now()
 		close(j.done)
 	})
 }
@@ -156,6 +157,13 @@ func (m *Manager) track(id uint32, unit, verb string) *Job {
 
 // enqueue calls a method that returns a job.
 func (m *Manager) enqueue(ctx context.Context, verb, unit, method string, args ...any) (*Job, error) {
+	d := write(ctx, verb, unit)
+	j, err := m.request(ctx, verb, unit, method, args...)
+	d.enqueued(ctx, j, err)
+	return j, err
+}
+
+func (m *Manager) request(ctx context.Context, verb, unit, method string, args ...any) (*Job, error) {
 	m.begin()
 	defer m.end()
 	for {

@@ -141,6 +141,7 @@ func (a *app) printChange(ch *client.Change, absolute bool) {
 	for i := range ch.Records {
 		a.printRecord(&ch.Records[i])
 	}
+	a.printDeeds(ch)
 	for i := range ch.Tasks {
 		task := &ch.Tasks[i]
 		if len(task.Log) == 0 {

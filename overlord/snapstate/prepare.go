@@ -110,10 +110,7 @@ func (m *Manager) undoPrepare(ctx context.Context, t *state.Task) (state.Commit,
 func (m *Manager) CleanSpool() error {
 	used := map[string]bool{}
 	err := m.State.View(func(tx *state.Tx) error {
-		for _, c := range tx.Changes() {
-			if c.Ready() {
-				continue
-			}
+		for _, c := range tx.Unready() {
 			for k := range c.Data() {
 				var s Setup
 				if strings.HasPrefix(k, setupKey) && c.Get(k, &s) == nil {

@@ -17,6 +17,7 @@ type job struct {
 	handler Handler
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
+	note    func(t *Task) // what the observer records, nil for nothing
 }
 
 func (r *Runner) newJob(t *Task, undo bool, h Handler) *job {
@@ -56,6 +57,9 @@ func (r *Runner) launch(jobs []*job) {
 }
 
 func (r *Runner) run(j *job) {
+	if r.observe != nil {
+		j.ctx, j.note = r.observe(j.ctx, j.task)
+	}
 	began := time.Now()
 	commit, err := r.call(j)
 	took := time.Since(began)
@@ -161,6 +165,9 @@ func (r *Runner) record(j *job, tx *Tx, err error, took time.Duration, start *[]
 			t.rec.DoTime += took
 		}
 		t.dirty = true
+	}
+	if j.note != nil {
+		j.note(t)
 	}
 	tx.after = append(tx.after, func(committed bool) {
 		if committed {

@@ -49,6 +49,7 @@ type Runner struct {
 	s        *State
 	log      *slog.Logger
 	handlers map[string]handlers
+	observe  Observer // nil for none
 
 	wake    chan struct{}
 	stopped chan struct{} // closed when all has ended
@@ -90,6 +91,15 @@ func (r *Runner) AddHandler(kind string, do, undo Handler) {
 	}
 	r.handlers[kind] = handlers{do, undo}
 }
+
+// Observer is told of each run of a handler. It returns the context that the
+// handler gets, and what to record of the run in the transaction that records
+// its end, whether it did its work or failed. A run that a crash or Stop cuts
+// off is not recorded.
+type Observer func(ctx context.Context, t *Task) (context.Context, func(t *Task))
+
+// Observe sets the observer, before Start.
+func (r *Runner) Observe(o Observer) { r.observe = o }
 
 // Start begins to run tasks, those first that a crash or Stop left behind. When
 // ctx is cancelled that is a Stop. Handlers get its values. A stopped runner

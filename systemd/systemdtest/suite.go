@@ -51,7 +51,7 @@ func RunSuite(t *testing.T, factory func(t *testing.T) Env) {
 		{"IgnoreRequirements", testIgnoreRequirements}, {"PartOf", testPartOf},
 		{"Scope", testScope}, {"Freeze", testFreeze}, {"Mount", testMount},
 		{"Many", testMany}, {"WaitContext", testWaitContext}, {"Reexec", testReexec}, {"DropIn", testDropIn},
-		{"FileGone", testFileGone},
+		{"FileGone", testFileGone}, {"Ledger", testLedger}, {"LedgerBound", testLedgerBound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env := factory(t)
