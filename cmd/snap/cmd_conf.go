@@ -24,6 +24,7 @@ The options of "system" are
 
 func newGetCommand(a *app) *cobra.Command {
 	var document, list, typed bool
+	var o output
 	c := &cobra.Command{
 		Use:   "get SNAP [KEY...]",
 		Short: "Print options",
@@ -36,12 +37,21 @@ of all that are set.
 			if document && list {
 				return usageErrorf("cannot print with both -d and -l")
 			}
+			json, err := o.wanted()
+			if err != nil {
+				return err
+			}
+			if json && list {
+				return usageErrorf("cannot print a table as JSON")
+			}
+			document = document || json
 			return a.get(c.Context(), args[0], args[1:], document, list, typed)
 		},
 	}
 	c.Flags().BoolVarP(&document, "document", "d", false, "Print a JSON document")
 	c.Flags().BoolVarP(&list, "list", "l", false, "Print a table, even of a single value")
 	c.Flags().BoolVarP(&typed, "typed", "t", false, "Print values as JSON: strings with quotes")
+	o.formatFlag(c)
 	return c
 }
 

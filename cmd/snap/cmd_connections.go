@@ -90,6 +90,7 @@ func connectionRows(c *client.Connections) [][]string {
 
 func newInterfaceCommand(a *app) *cobra.Command {
 	var all, attrs bool
+	var o output
 	c := &cobra.Command{
 		Use:   "interface [NAME]",
 		Short: "Describe an interface, or list those in use",
@@ -101,6 +102,9 @@ interfaces that are in use.`),
 			if len(args) == 0 {
 				list, err := a.client.Interfaces(c.Context(), nil, false, all)
 				if err != nil {
+					return err
+				}
+				if done, err := o.json(a, list); done || err != nil {
 					return err
 				}
 				if len(list) == 0 {
@@ -118,7 +122,10 @@ interfaces that are in use.`),
 				return err
 			}
 			if len(list) == 0 {
-				return fmt.Errorf("no such interface")
+				return fmt.Errorf("cannot find interface %q: 'snap interface --all' lists every one", args[0])
+			}
+			if done, err := o.json(a, list[0]); done || err != nil {
+				return err
 			}
 			describeInterface(a.out, &list[0], attrs)
 			return nil
@@ -126,6 +133,7 @@ interfaces that are in use.`),
 	}
 	c.Flags().BoolVar(&all, "all", false, "List interfaces that are not in use, too")
 	c.Flags().BoolVar(&attrs, "attrs", false, "Show the attributes of plugs and slots")
+	o.formatFlag(c)
 	return c
 }
 

@@ -25,7 +25,7 @@ func newDebugCommand(a *app) *cobra.Command {
 			if len(args) > 0 {
 				return usageErrorf("cannot find a command %q: 'snap help debug' lists them", args[0])
 			}
-			return usageErrorf("please specify a command of 'snap debug', see 'snap help debug'.")
+			return usageErrorf("cannot run without a command: 'snap help debug' lists them")
 		},
 	}
 	c.AddCommand(newStateCommand(a), newManCommand(a, func() *cobra.Command { return newRootCommand(a) }), newStoreIndexCommand(a), newTimingsCommand(a))
@@ -34,6 +34,7 @@ func newDebugCommand(a *app) *cobra.Command {
 
 func newStateCommand(a *app) *cobra.Command {
 	var export, absolute bool
+	var o output
 	c := &cobra.Command{
 		Use:   "state",
 		Short: "Show all changes with their tasks, or the whole state",
@@ -53,6 +54,9 @@ JSON, in the schema of snapd's state.json, which other tools can read.`),
 			if err != nil {
 				return err
 			}
+			if done, err := o.json(a, list); done || err != nil {
+				return err
+			}
 			t := newTable("Change", "Task", "Status", "Spawn", "Ready", "Kind", "Summary")
 			for i := range list {
 				ch := &list[i]
@@ -68,6 +72,7 @@ JSON, in the schema of snapd's state.json, which other tools can read.`),
 	}
 	c.Flags().BoolVar(&export, "export", false, "Print the whole state as JSON, in snapd's schema")
 	c.Flags().BoolVar(&absolute, "abs-time", false, absTimeHelp)
+	o.formatFlag(c)
 	return c
 }
 

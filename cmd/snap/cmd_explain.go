@@ -32,8 +32,8 @@ func newExplainCommand(a *app) *cobra.Command {
 		Long: long(`
 Say, in a sentence each, what a refresh, a stop, a restart, disabling, removing,
 a shutdown and a crash do to the services of an installed snap, of a file, or of
-an unpacked snap; and when its hooks are run. For an installed snap, as root, the
-operator's settings count.`),
+an unpacked snap; and when its hooks are run. For an installed snap the
+operator's settings count, as far as the caller may read them: root may.`),
 		Args: usage(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			info, installed, err := a.readSnap(args[0])

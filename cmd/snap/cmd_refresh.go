@@ -37,8 +37,8 @@ With --hold, the snaps named are passed over when all are refreshed; to name one
 refreshes it all the same. Without a name it is refreshes that would begin by
 themselves which are held: it sets refresh.hold of the system.
 
-A snap that came from a file is refreshed by
-installing another file over it, or goes to the store's revision with --amend.`, exitConflict),
+A snap that came from a file is refreshed by installing another file over it, or
+goes to the store's revision with --amend.`, exitConflict),
 		Args: usage(0, -1),
 		RunE: func(c *cobra.Command, args []string) error { return cmd.run(c.Context(), args) },
 	}

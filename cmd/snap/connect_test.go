@@ -53,7 +53,7 @@ func TestConnecting(t *testing.T) {
 		{args: "interface --attrs dbus", answers: map[string]string{"GET /v2/interfaces?doc=true&names=dbus&plugs=true&select=all&slots=true": `[{"name":"dbus","summary":"bus",
 			"plugs":[{"snap":"web","plug":"x","attrs":{"bus":"system","name":"org.x.y"}}],"slots":[{"snap":"srv","slot":"dbus"}]}]`},
 			out: "name:    dbus\nsummary: bus\nplugs:\n  - web:x:\n      bus: system\n      name: org.x.y\nslots:\n  - srv\n"},
-		{args: "interface nosuch", answers: map[string]string{"GET /v2/interfaces?doc=true&names=nosuch&plugs=true&select=all&slots=true": `[]`}, status: 1, err: "no such interface"},
+		{args: "interface nosuch", answers: map[string]string{"GET /v2/interfaces?doc=true&names=nosuch&plugs=true&select=all&slots=true": `[]`}, status: 1, err: "cannot find interface \"nosuch\""},
 	} {
 		w := newWorld(t, c.answers)
 		status := w.execute(t.Context(), strings.Fields(c.args))

@@ -20,7 +20,7 @@ type holding struct {
 }
 
 func (h *holding) flags(f *pflag.FlagSet) {
-	f.StringVar(&h.hold, "hold", "", "Hold refreshes for a time such as 72h, or forever, and do nothing else")
+	f.StringVar(&h.hold, "hold", "", "Hold refreshes for a `TIME` such as 72h, or forever, and do nothing else")
 	f.Lookup("hold").NoOptDefVal = "forever"
 	f.BoolVar(&h.unhold, "unhold", false, "Hold refreshes no longer, and do nothing else")
 }

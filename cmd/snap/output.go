@@ -76,6 +76,10 @@ func wrap(text string, width int) []string {
 	width = max(width, 20)
 	var out []string
 	for _, par := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		if columns(par) <= width && !strings.Contains(par, "\t") {
+			out = append(out, par)
+			continue
+		}
 		indent := par[:len(par)-len(strings.TrimLeft(par, " "))]
 		line := ""
 		for _, word := range strings.Fields(par) {

@@ -40,7 +40,7 @@ func commands(a *app) []*cobra.Command {
 
 func newRootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "snap",
+		Use:   "snap COMMAND",
 		Short: "Install, refresh and run snaps",
 		Long: `The snap command works with snaps: applications and services that are installed
 as one file and refreshed as one. What a refresh does to processes that run is

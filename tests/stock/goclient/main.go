@@ -30,7 +30,7 @@ func run(file string) error {
 	}
 	fmt.Println("series", info.Series, "classic", info.OnClassic)
 
-	await := func(what, id string, err error) error {
+	wait := func(what, id string, err error) error {
 		if err != nil {
 			return fmt.Errorf("cannot %s: %w", what, err)
 		}
@@ -54,17 +54,17 @@ func run(file string) error {
 		}
 	}
 	id, err := c.InstallPath(file, "", &client.SnapOptions{Dangerous: true})
-	if err := await("install a file", id, err); err != nil {
+	if err := wait("install a file", id, err); err != nil {
 		return err
 	}
 	if id, err = c.Remove("plain", nil, &client.SnapOptions{Purge: true}); err == nil {
-		err = await("remove", id, nil)
+		err = wait("remove", id, nil)
 	}
 	if err != nil {
 		return err
 	}
 	id, err = c.Install("plain", nil, &client.SnapOptions{Channel: "stable"})
-	if err := await("install by name", id, err); err != nil {
+	if err := wait("install by name", id, err); err != nil {
 		return err
 	}
 	if _, err := c.Refresh("plain", nil, nil); err != nil {
@@ -74,14 +74,14 @@ func run(file string) error {
 		fmt.Println("no update:", err)
 	}
 	id, err = c.Refresh("plain", nil, &client.SnapOptions{Channel: "edge"})
-	if err := await("refresh", id, err); err != nil {
+	if err := wait("refresh", id, err); err != nil {
 		return err
 	}
-	return look(c, await)
+	return look(c, wait)
 }
 
 // look reads what there is, and controls services.
-func look(c *client.Client, await func(string, string, error) error) error {
+func look(c *client.Client, wait await) error {
 	snaps, err := c.List(nil, &client.ListOptions{All: true})
 	if err != nil {
 		return fmt.Errorf("cannot list: %w", err)
@@ -103,7 +103,7 @@ func look(c *client.Client, await func(string, string, error) error) error {
 	}
 	fmt.Println("found", found.Name, len(found.Channels), "channels, edge has", found.Channels["latest/edge"].Revision)
 	id, err := c.Stop([]string{"plain"}, client.ScopeSelector{}, client.UserSelector{}, client.StopOptions{})
-	if err := await("stop", id, err); err != nil {
+	if err := wait("stop", id, err); err != nil {
 		return err
 	}
 	logs, err := c.Logs([]string{"plain"}, client.LogOptions{N: 1})
@@ -114,7 +114,7 @@ func look(c *client.Client, await func(string, string, error) error) error {
 		fmt.Println("log of", l.SID)
 	}
 	id, err = c.SetConf("system", map[string]interface{}{"refresh.retain": 3})
-	if err := await("set", id, err); err != nil {
+	if err := wait("set", id, err); err != nil {
 		return err
 	}
 	conf, err := c.Conf("system", []string{"refresh.retain"})
@@ -127,6 +127,12 @@ func look(c *client.Client, await func(string, string, error) error) error {
 		return fmt.Errorf("cannot list changes: %w", err)
 	}
 	fmt.Println("changes", len(changes) > 3)
+	if err := verbs(c, wait); err != nil {
+		return err
+	}
+	if err := readings(c); err != nil {
+		return err
+	}
 	id, err = c.RemoveMany([]string{"plain"}, nil, nil)
-	return await("remove several", id, err)
+	return wait("remove several", id, err)
 }
