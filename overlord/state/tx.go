@@ -194,6 +194,10 @@ func (tx *Tx) Changes() []*Change {
 	return all
 }
 
+// Version differs between two transactions of View if the state may have
+// changed between them. In Update it means nothing.
+func (tx *Tx) Version() int { return tx.b.ID() }
+
 // Unready returns the changes that are not ready, oldest first. Unlike Changes
 // it does not read the others, of which there may be hundreds.
 func (tx *Tx) Unready() []*Change {
