@@ -147,9 +147,9 @@ func (a *app) printChange(ch *client.Change, absolute bool) {
 		if len(task.Log) == 0 {
 			continue
 		}
-		fmt.Fprintf(a.out, "\n%s\n%s\n\n", dotted, printable(task.Summary))
+		a.say("\n%s\n%s\n", dotted, printable(task.Summary))
 		for _, line := range task.Log {
-			fmt.Fprintln(a.out, printable(line))
+			a.say("%s", printable(line))
 		}
 	}
 	fmt.Fprintln(a.out)

@@ -117,7 +117,7 @@ func (a *app) printTimings(timing *client.Timing) {
 		t.add(id, task.Status, duration(task.DoingTime), duration(task.UndoingTime), printable(task.Summary))
 	}
 	t.write(a.out)
-	fmt.Fprintf(a.out, "\nTotal: %s\n", duration(timing.Total))
+	a.say("\nTotal: %s", duration(timing.Total))
 }
 
 // duration is in milliseconds, which is what steps take.

@@ -79,7 +79,7 @@ func (cmd *downloadCommand) run(ctx context.Context, name string) error {
 	if cmd.directory == "." {
 		path = "./" + file
 	}
-	fmt.Fprintf(cmd.out, "%s downloaded (%s), 'snap install --dangerous %s' installs it\n", file, bytesize(d.Size), path)
+	cmd.say("%s downloaded (%s), 'snap install --dangerous %s' installs it", file, bytesize(d.Size), path)
 	return nil
 }
 

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -35,7 +34,7 @@ func (a *app) switchCommand(verb, short, text string, begin func(context.Context
 			if _, err := a.wait(c.Context(), w, id); err != nil {
 				return done(err)
 			}
-			fmt.Fprintf(a.out, "%s %sd\n", args[0], verb)
+			a.say("%s %sd", args[0], verb)
 			return nil
 		},
 	}

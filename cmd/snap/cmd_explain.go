@@ -66,7 +66,7 @@ operator's settings count, as far as the caller may read them: root may.`),
 
 func (a *app) printSentences(info *snap.Info, list []lifecycle.Sentence) {
 	if len(info.Services()) == 0 {
-		fmt.Fprintf(a.out, "%s has no services. A refresh neither waits for its apps nor ends them.\n", info.Name)
+		a.say("%s has no services. A refresh neither waits for its apps nor ends them.", info.Name)
 	}
 	last := ""
 	for _, s := range list {
@@ -79,14 +79,14 @@ func (a *app) printSentences(info *snap.Info, list []lifecycle.Sentence) {
 				fmt.Fprintln(a.out)
 			}
 			last = what
-			fmt.Fprintf(a.out, "%s:\n", what)
+			a.say("%s:", what)
 		}
 		for i, line := range wrap(s.Text, min(a.width(), 100)-4) {
 			indent := "    "
 			if i == 0 {
 				indent = "  - "
 			}
-			fmt.Fprintln(a.out, indent+printable(line))
+			a.say("%s", indent+printable(line))
 		}
 	}
 }
@@ -199,9 +199,9 @@ its key in snap.yaml and what to do about it.`, "A snap with findings exits with
 				if done {
 					break
 				}
-				fmt.Fprintf(a.out, "%s: %s: %s\n", orDash(f.Key), f.Severity, printable(f.Message))
+				a.say("%s: %s: %s", orDash(f.Key), f.Severity, printable(f.Message))
 				if f.Fix != "" {
-					fmt.Fprintf(a.out, "    %s.\n", printable(title1(f.Fix)))
+					a.say("    %s.", printable(title1(f.Fix)))
 				}
 			}
 			switch {

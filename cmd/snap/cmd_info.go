@@ -133,7 +133,7 @@ func describeFile(path string) (snapInfo, error) {
 
 func (a *app) printInfo(i snapInfo, absolute bool) {
 	s := i.any()
-	line := func(key, value string) { fmt.Fprintf(a.out, "%-11s %s\n", key+":", printable(value)) }
+	line := func(key, value string) { a.say("%-11s %s", key+":", printable(value)) }
 	if i.Path != "" {
 		line("path", i.Path)
 	}
@@ -147,7 +147,7 @@ func (a *app) printInfo(i snapInfo, absolute bool) {
 	}
 	fmt.Fprintln(a.out, "description: |")
 	for _, l := range wrap(orDash(s.Description), min(a.width(), 80)-2) {
-		fmt.Fprintln(a.out, strings.TrimRight("  "+printable(l), " "))
+		a.say("%s", strings.TrimRight("  "+printable(l), " "))
 	}
 	a.printApps(s)
 	if in := i.Installed; in != nil {
@@ -202,7 +202,7 @@ func (a *app) printApps(s *client.Snap) {
 		if len(l.lines) > 0 {
 			fmt.Fprintln(a.out, l.title)
 			for _, text := range l.lines {
-				fmt.Fprintln(a.out, printable(text))
+				a.say("%s", printable(text))
 			}
 		}
 	}
@@ -300,7 +300,7 @@ func newSwitchCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%s tracks %s now\n", s.Name, orDash(s.TrackingChannel))
+			a.say("%s tracks %s now", s.Name, orDash(s.TrackingChannel))
 			return nil
 		},
 	}

@@ -243,7 +243,7 @@ func (a *app) printSnaps(snaps []client.Snap, what string) {
 		if s.Channel != "" && s.Channel != "latest/stable" {
 			from = " (" + s.Channel + ")"
 		}
-		fmt.Fprintf(a.out, "%s%s %s %s\n", s.Name, printable(from), printable(orDash(s.Version)), what)
+		a.say("%s%s %s %s", s.Name, printable(from), printable(orDash(s.Version)), what)
 	}
 }
 

@@ -175,16 +175,16 @@ func (cmd *refreshCommand) showTimes(ctx context.Context) error {
 	if done, err := cmd.json(cmd.app, info.Refresh); done || err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.out, "timer: %s\n", orNA(info.Refresh.Timer))
-	fmt.Fprintf(cmd.out, "last: %s\n", orNA(info.Refresh.Last))
+	cmd.say("timer: %s", orNA(info.Refresh.Timer))
+	cmd.say("last: %s", orNA(info.Refresh.Last))
 	if info.Refresh.Hold != "" {
 		hold := printable(info.Refresh.Hold)
 		if t, err := time.Parse(time.RFC3339, hold); err == nil {
 			hold = cmd.held(t)
 		}
-		fmt.Fprintf(cmd.out, "hold: %s\n", hold)
+		cmd.say("hold: %s", hold)
 	}
-	fmt.Fprintf(cmd.out, "next: %s\n", orNA(info.Refresh.Next))
+	cmd.say("next: %s", orNA(info.Refresh.Next))
 	return nil
 }
 

@@ -66,14 +66,14 @@ func (a *app) remove(ctx context.Context, w waiting, names []string, o client.Re
 		return done(err)
 	}
 	if o.Revision != "" {
-		fmt.Fprintf(a.out, "%s (revision %s) removed\n", names[0], o.Revision)
+		a.say("%s (revision %s) removed", names[0], o.Revision)
 		return nil
 	}
 	if removed := ch.SnapNames(); len(removed) > 0 {
 		names = removed
 	}
 	for _, n := range names {
-		fmt.Fprintf(a.out, "%s removed\n", n)
+		a.say("%s removed", n)
 	}
 	return nil
 }

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 )
 
@@ -45,7 +43,7 @@ in a refresh. See 'snap list --all' for revisions.`, exitConflict),
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%s reverted to %s\n", s.Name, printable(orDash(s.Version)))
+			a.say("%s reverted to %s", s.Name, printable(orDash(s.Version)))
 			a.tellRecord(ch)
 			return nil
 		},

@@ -37,7 +37,7 @@ func newWarningsCommand(a *app) *cobra.Command {
 					fmt.Fprintln(a.out, "---")
 				}
 				message := printable(strings.ReplaceAll(strings.TrimSpace(w.Message), "\n", "\x00"))
-				fmt.Fprintf(a.out, "last-occurrence:  %s\nwarning: |\n  %s\n",
+				a.say("last-occurrence:  %s\nwarning: |\n  %s",
 					a.when(w.LastAdded, absolute), message)
 				if w.LastAdded.After(last) {
 					last = w.LastAdded

@@ -46,7 +46,7 @@ func (a *app) printDeeds(ch *client.Change) {
 	fmt.Fprintln(a.out)
 	t.write(a.out)
 	if left > 0 {
-		fmt.Fprintf(a.out, "… and %d more: see --format json\n", left)
+		a.say("… and %d more: see --format json", left)
 	}
 }
 

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -50,7 +49,7 @@ func (cmd *refreshCommand) changeHold(ctx context.Context, names []string) error
 			_, err = cmd.wait(ctx, cmd.waiting, id)
 		}
 		if err == nil {
-			fmt.Fprintf(cmd.out, "%s no longer held\n", whatIsHeld(names))
+			cmd.say("%s no longer held", whatIsHeld(names))
 		}
 		return done(err)
 	}
@@ -69,7 +68,7 @@ func (cmd *refreshCommand) changeHold(ctx context.Context, names []string) error
 	if !until.IsZero() {
 		end = "until " + until.In(cmd.zone).Format(time.RFC3339)
 	}
-	fmt.Fprintf(cmd.out, "%s held %s\n", whatIsHeld(names), end)
+	cmd.say("%s held %s", whatIsHeld(names), end)
 	return nil
 }
 

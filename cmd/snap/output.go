@@ -109,6 +109,21 @@ func (a *app) tell(text string) {
 	}
 }
 
+// say prints a message to stdout, within the width of a terminal.
+func (a *app) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s, ok := a.out.(screen)
+	if !ok || s.columns() <= 0 {
+		fmt.Fprintln(a.out, text)
+		return
+	}
+	for _, par := range strings.Split(text, "\n") {
+		for _, line := range wrap(par, s.columns()) {
+			fmt.Fprintln(a.out, line)
+		}
+	}
+}
+
 // bytesize is a size as people read it, in powers of ten.
 func bytesize(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}

@@ -66,7 +66,7 @@ func action(word, signal string, all bool) string {
 
 func (a *app) printPlan(p *client.Plan) {
 	line, column := headline(p)
-	fmt.Fprintln(a.out, line)
+	a.say("%s", line)
 	if len(p.Services)+len(p.Generations)+len(p.Apps) == 0 {
 		fmt.Fprintln(a.out, "It has no services and nothing of it is running.")
 		a.printHooks(p)
@@ -99,7 +99,7 @@ func (a *app) printPlan(p *client.Plan) {
 	if len(details) > 0 {
 		fmt.Fprintln(a.out)
 		for _, d := range details {
-			fmt.Fprintln(a.out, d)
+			a.say("%s", d)
 		}
 	}
 	a.printHooks(p)
@@ -111,11 +111,11 @@ func (a *app) printSeal(p *client.Plan) {
 	switch {
 	case p.Seal == nil:
 	case p.Seal.Why != "":
-		fmt.Fprintf(a.out, "\nWhat stays can go on writing to the data of revision %s, which nobody reads afterwards: %s.\n", p.Seal.Revision, printable(p.Seal.Why))
+		a.say("\nWhat stays can go on writing to the data of revision %s, which nobody reads afterwards: %s.", p.Seal.Revision, printable(p.Seal.Why))
 	default:
-		fmt.Fprintf(a.out, "\nWhat stays can read the data of revision %s, and not write to it any more.\n", p.Seal.Revision)
+		a.say("\nWhat stays can read the data of revision %s, and not write to it any more.", p.Seal.Revision)
 		for _, l := range p.Seal.Limits {
-			fmt.Fprintf(a.out, "For %s.%s that is partly so: %s.\n", p.Snap, l.App, printable(l.Why))
+			a.say("For %s.%s that is partly so: %s.", p.Snap, l.App, printable(l.Why))
 		}
 	}
 }
@@ -129,7 +129,7 @@ func (a *app) printHooks(p *client.Plan) {
 		if n == 0 {
 			fmt.Fprintln(a.out)
 		}
-		fmt.Fprintf(a.out, "The hook %s of revision %s runs %s.\n", printable(h.Hook), h.Revision, moments[h.When])
+		a.say("The hook %s of revision %s runs %s.", printable(h.Hook), h.Revision, moments[h.When])
 	}
 }
 

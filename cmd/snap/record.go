@@ -20,7 +20,7 @@ func (a *app) tellRecord(ch *client.Change) {
 			continue
 		}
 		for _, line := range wrap(paragraph(r), min(a.width(), 100)) {
-			fmt.Fprintln(a.out, printable(line))
+			a.say("%s", printable(line))
 		}
 	}
 }
