@@ -310,6 +310,30 @@ type TrackRequest struct {
 type Tracked struct {
 	// Revision is the one to run: it stays as long as the process does.
 	Revision string `json:"revision"`
+	// Sandbox is what the process is to put itself into.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+}
+
+// Sandbox is what an app that root starts is to see and to be able to.
+type Sandbox struct {
+	// Mounts are what it sees otherwise than the host.
+	Mounts []SandboxMount `json:"mounts,omitempty"`
+	// Content is for every user's: directories of other snaps.
+	Content []SandboxMount `json:"content,omitempty"`
+	// Strict bounds its capabilities to these.
+	Strict       bool     `json:"strict,omitempty"`
+	Capabilities []string `json:"capabilities,omitempty"`
+	// NoNewPrivileges is for every user's: no program gives it more.
+	NoNewPrivileges bool `json:"no-new-privileges,omitempty"`
+}
+
+// SandboxMount is a directory or file shown at another place; without a source
+// an empty directory is shown there.
+type SandboxMount struct {
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read-only,omitempty"`
+	Optional bool   `json:"optional,omitempty"` // left out if the source is not there
 }
 
 // Track (additive) asks the daemon to put the calling process into a scope of

@@ -67,8 +67,8 @@ type Backend interface {
 	// ServiceViews lists the services of names ("snap" or "snap.app"), or of all snaps.
 	ServiceViews(ctx context.Context, names []string) ([]servicestate.View, error)
 	// Track puts a process, which is the caller itself, into a scope of its own
-	// and returns the revision to run.
-	Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error)
+	// and tells what to run, and in what.
+	Track(ctx context.Context, pid int, snapName, app string) (*servicestate.Tracked, error)
 	// Confined returns the snap whose program a process is, if that is confined
 	// strictly, else "".
 	Confined(pid int) (snapName string, err error)

@@ -24,6 +24,7 @@ import (
 	"endured/dirs"
 	"endured/interfaces"
 	"endured/interfaces/builtin"
+	"endured/interfaces/mount"
 	"endured/overlord/lifecycle"
 	"endured/overlord/recipes"
 	"endured/overlord/servicestate"
@@ -31,6 +32,7 @@ import (
 	"endured/overlord/state"
 	"endured/snap"
 	"endured/store"
+	"endured/wrappers"
 )
 
 // fake is a Backend that notes what it is asked for.
@@ -257,8 +259,10 @@ func (f *fake) ServiceViews(_ context.Context, names []string) ([]servicestate.V
 	return f.services, f.note("services %v", names)
 }
 
-func (f *fake) Track(_ context.Context, pid int, snapName, app string) (snap.Revision, error) {
-	return -7, f.note("track %d %s %s", pid, snapName, app)
+func (f *fake) Track(_ context.Context, pid int, snapName, app string) (*servicestate.Tracked, error) {
+	return &servicestate.Tracked{Revision: -7, Sandbox: wrappers.Sandbox{
+		Strict: true, Capabilities: []string{"CAP_KILL"}, Mounts: []mount.Part{{Target: "/run"}, {Source: "/a", Target: "/b", ReadOnly: true}},
+	}}, f.note("track %d %s %s", pid, snapName, app)
 }
 
 func (f *fake) Abort(id string) error {

@@ -155,11 +155,20 @@ func postTrack(c *call) *response {
 	if err := stillThere(c.peer); err != nil {
 		return failed(http.StatusForbidden, "", err.Error())
 	}
-	rev, err := c.d.backend.Track(c.Context(), c.peer.PID, r.Snap, r.App)
+	tracked, err := c.d.backend.Track(c.Context(), c.peer.PID, r.Snap, r.App)
 	if err != nil {
 		return failure(err)
 	}
-	return sync200(client.Tracked{Revision: rev.String()})
+	out := client.Tracked{Revision: tracked.Revision.String(), Sandbox: &client.Sandbox{
+		Strict: tracked.Sandbox.Strict, Capabilities: tracked.Sandbox.Capabilities, NoNewPrivileges: tracked.Sandbox.NoNewPrivileges,
+	}}
+	for _, m := range tracked.Sandbox.Mounts {
+		out.Sandbox.Mounts = append(out.Sandbox.Mounts, client.SandboxMount(m))
+	}
+	for _, m := range tracked.Sandbox.Content {
+		out.Sandbox.Content = append(out.Sandbox.Content, client.SandboxMount(m))
+	}
+	return sync200(out)
 }
 
 // ticksPerSecond is the kernel's USER_HZ, the same on every architecture that

@@ -235,7 +235,7 @@ func (o *Overlord) ServiceViews(ctx context.Context, names []string) ([]services
 }
 
 // Track puts the caller's process into a scope, see servicestate.Manager.Track.
-func (o *Overlord) Track(ctx context.Context, pid int, snapName, app string) (snap.Revision, error) {
+func (o *Overlord) Track(ctx context.Context, pid int, snapName, app string) (*servicestate.Tracked, error) {
 	return o.services.Track(ctx, pid, snapName, app)
 }
 

@@ -34,8 +34,12 @@ func (m *machine) track(ctx context.Context, app string) <-chan tracked {
 	})
 	answer := make(chan tracked, 1)
 	go func() {
-		rev, err := m.o.Track(ctx, cmd.Process.Pid, "demo", app)
-		answer <- tracked{rev, err}
+		got, err := m.o.Track(ctx, cmd.Process.Pid, "demo", app)
+		if err != nil {
+			answer <- tracked{0, err}
+			return
+		}
+		answer <- tracked{got.Revision, nil}
 	}()
 	return answer
 }

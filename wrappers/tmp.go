@@ -28,15 +28,15 @@ func tmpfiles(name string) File {
 	return File{Path: TmpfilesPath(system(), name), Data: []byte(text), Mode: 0o644}
 }
 
-// needsTmp tells whether units of the snap have a /tmp of their own.
+// needsTmp tells whether programs of the snap have a /tmp of their own.
 func needsTmp(info *snap.Info) bool {
-	return (len(info.Services()) > 0 || len(info.Hooks) > 0) && ownMounts(info)
+	return (len(info.Apps) > 0 || len(info.Hooks) > 0) && ownMounts(info)
 }
 
-// EnsurePrivateTmp makes the directory that a snap's services see as /tmp. Its
+// EnsurePrivateTmp makes the directory that a snap's programs see as /tmp. Its
 // parent is root's alone; anything else that a user of the host put there
-// first is moved out of the way. It does nothing for a snap without services
-// and hooks, or without mounts of its own.
+// first is moved out of the way. It does nothing for a snap without programs
+// or without mounts of its own.
 func EnsurePrivateTmp(info *snap.Info, o Options) error {
 	if !needsTmp(info) {
 		return nil

@@ -14,6 +14,7 @@ import (
 
 	"endured/client"
 	"endured/dirs"
+	"endured/interfaces/mount"
 )
 
 // app is the world of the commands: a test has one of its own.
@@ -39,6 +40,8 @@ type app struct {
 	width func() int
 	// interrupts delivers Ctrl-C until stop is called.
 	interrupts func() (c <-chan os.Signal, stop func())
+	// enterSandbox changes the calling thread, see the function of that name.
+	enterSandbox func(parts []mount.Part, capabilities []string, noNewPrivileges bool) (moved bool, err error)
 	// exec replaces the process.
 	exec func(path string, argv, env []string) error
 }
@@ -76,7 +79,8 @@ func newApp() *app {
 			signal.Notify(c, os.Interrupt)
 			return c, func() { signal.Stop(c) }
 		},
-		exec: syscall.Exec,
+		enterSandbox: enterSandbox,
+		exec:         syscall.Exec,
 	}
 }
 

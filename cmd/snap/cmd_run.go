@@ -17,14 +17,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"endured/client"
-	"endured/interfaces/apparmor"
 	"endured/snap"
 	"endured/snap/userdata"
 	"endured/wrappers"
 )
 
 func newRunCommand(a *app) *cobra.Command {
-	shell := false
+	shell, inside := false, ""
 	c := &cobra.Command{
 		Use:   "run [--shell] SNAP[.APP] [ARG...]",
 		Short: "Run a command of a snap",
@@ -36,6 +35,9 @@ Services are not run this way: see 'snap start'.
 With --shell a shell is run in the command's place.`) + "\nOtherwise the exit status is that of the command.",
 		Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if inside != "" {
+				return a.runInside(inside, args)
+			}
 			if shell {
 				return a.start(c.Context(), args[0], args[1:], a.shellOf)
 			}
@@ -43,6 +45,8 @@ With --shell a shell is run in the command's place.`) + "\nOtherwise the exit st
 		},
 	}
 	c.Flags().SetInterspersed(false)
+	c.Flags().StringVar(&inside, insideFlag, "", "Go on inside a user namespace")
+	_ = c.Flags().MarkHidden(insideFlag)
 	c.Flags().BoolVar(&shell, "shell", false, "Run a shell in the environment of the command")
 	return c
 }
@@ -62,7 +66,7 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 	if err := snap.CheckName(snapName); err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
-	appInfo, err := a.enter(ctx, snapName, appName)
+	appInfo, sandbox, err := a.enter(ctx, snapName, appName)
 	if err != nil {
 		return err
 	}
@@ -84,39 +88,26 @@ func (a *app) start(ctx context.Context, snapApp string, args []string, command 
 	if err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
-	if err := a.confine(appInfo, env); err != nil {
+	argv = append(argv, args...)
+	id := identity{Snap: snapName, App: appName, Revision: appInfo.Snap.Revision.String(), Classic: appInfo.Snap.Confinement == "classic"}
+	if prefix := a.contentPrefix(id, sandbox); prefix != nil {
+		argv = append(prefix, argv...)
+	} else if err := a.enclose(id, sandbox, env); err != nil {
 		return fmt.Errorf("cannot run %q: %w", snapApp, err)
 	}
+	return a.become(snapApp, argv, env)
+}
+
+// become executes a program in the place of this one.
+func (a *app) become(what string, argv []string, env map[string]string) error {
 	var environ []string
 	for k, v := range env {
 		environ = append(environ, k+"="+v)
 	}
-	if err := a.exec(argv[0], append(argv, args...), environ); err != nil {
-		return fmt.Errorf("cannot run %q: %s: %w", snapApp, argv[0], err)
+	if err := a.exec(argv[0], argv, environ); err != nil {
+		return fmt.Errorf("cannot run %q: %s: %w", what, argv[0], err)
 	}
 	return nil
-}
-
-// confine has the program that is executed next run under the app's profile,
-// with a directory for temporary files that it may write to.
-func (a *app) confine(app *snap.App, env map[string]string) error {
-	label := apparmor.Label(app.Snap.Name, app.Name, app.Snap.Revision)
-	entered, err := apparmor.EnterOnExec(a.dirs, label)
-	if app.Snap.Confinement == "classic" {
-		return nil // the profile of a classic snap allows everything
-	}
-	if err == nil && entered {
-		env["TMPDIR"] = makeTempDir(fmt.Sprintf("/tmp/snap.%s.%d", app.Snap.Name, a.uid))
-	}
-	return err
-}
-
-// makeTempDir makes a directory that is this user's alone, in a directory
-// where everybody may write. If there is another's of that name the app will
-// see that it cannot use it.
-func makeTempDir(dir string) string {
-	_ = os.Mkdir(dir, 0o700)
-	return dir
 }
 
 // realHome is the user's home directory, whatever $HOME says.
@@ -133,37 +124,38 @@ func (a *app) realHome() (string, error) {
 
 // enter has this process tracked as an app's and reads what the revision that
 // it is tracked for says of the app. That one stays while this process lives.
-func (a *app) enter(ctx context.Context, snapName, appName string) (*snap.App, error) {
-	rev, trackErr := a.track(ctx, snapName, appName)
+func (a *app) enter(ctx context.Context, snapName, appName string) (*snap.App, *client.Sandbox, error) {
+	rev, sandbox, trackErr := a.track(ctx, snapName, appName)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	if trackErr != nil {
 		var err error
 		if rev, err = a.current(snapName); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	info, err := a.read(snapName, rev)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	appInfo := info.Apps[appName]
 	switch {
 	case appInfo == nil:
-		return nil, fmt.Errorf("cannot find app %q in %q", appName, snapName)
+		return nil, nil, fmt.Errorf("cannot find app %q in %q", appName, snapName)
 	case appInfo.IsService():
-		return nil, fmt.Errorf("cannot run %s.%s: it is a service, see 'snap start'", snapName, appName)
+		return nil, nil, fmt.Errorf("cannot run %s.%s: it is a service, see 'snap start'", snapName, appName)
 	}
 	if trackErr != nil {
 		fmt.Fprintf(a.err, "warning: snapd does not know about this process, its revision may be removed while it runs: %v\n", trackErr)
+		sandbox, err = a.plainSandbox(appInfo)
 	}
-	return appInfo, nil
+	return appInfo, sandbox, err
 }
 
 // track asks the daemon which revision to run. It may have to wait for a
 // switch, and says so when that takes long.
-func (a *app) track(ctx context.Context, snapName, appName string) (snap.Revision, error) {
+func (a *app) track(ctx context.Context, snapName, appName string) (snap.Revision, *client.Sandbox, error) {
 	type answer struct {
 		client.Tracked
 		err error
@@ -181,9 +173,10 @@ func (a *app) track(ctx context.Context, snapName, appName string) (snap.Revisio
 		got = <-answered
 	}
 	if got.err != nil {
-		return 0, got.err
+		return 0, nil, got.err
 	}
-	return snap.ParseRevision(got.Revision)
+	rev, err := snap.ParseRevision(got.Revision)
+	return rev, got.Sandbox, err
 }
 
 // current tells which revision is current where the daemon cannot be asked.

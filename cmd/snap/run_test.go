@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"endured/interfaces/mount"
 )
 
 const runYAML = `name: probe
@@ -32,6 +35,9 @@ type ran struct {
 	path string
 	argv []string
 	env  []string
+
+	parts        []mount.Part
+	capabilities []string
 }
 
 func newRunWorld(t *testing.T) (*world, *ran) {
@@ -50,8 +56,12 @@ func newRunWorld(t *testing.T) (*world, *ran) {
 	w.uid = os.Getuid()
 	w.home = t.TempDir()
 	r := &ran{}
+	w.enterSandbox = func(parts []mount.Part, capabilities []string, _ bool) (bool, error) {
+		r.parts, r.capabilities = parts, capabilities
+		return false, nil
+	}
 	w.exec = func(path string, argv, env []string) error {
-		*r = ran{path, argv, env}
+		r.path, r.argv, r.env = path, argv, env
 		return nil
 	}
 	return w, r
@@ -117,6 +127,44 @@ func TestRunWithoutDaemonWarns(t *testing.T) {
 	w.mu.Unlock()
 	if err := w.runApp(context.Background(), "probe", nil); err != nil || r.path == "" || !strings.Contains(w.err.String(), "warning: snapd does not know") {
 		t.Errorf("%v, ran %q, told %q", err, r.path, w.err.String())
+	}
+}
+
+// TestRunSandbox: root's is what the daemon says, with a runtime directory of
+// its own in what hides the host's, or without the daemon what every strict app
+// has; a user's is left as it is.
+func TestRunSandbox(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, answer string
+		uid          int
+		parts, caps  string
+	}{
+		{"root", `{"revision":"x3","sandbox":{"strict":true,"mounts":[{"target":"ROOT/run"},{"source":"/a","target":"/b","read-only":true}],"capabilities":["CAP_KILL"]}}`, 0,
+			"[{ ROOT/run false false} {/run/user/0/snap.probe /run/user/0/snap.probe false true} {/a /b true false}]", "[CAP_KILL]"},
+		{"strict without any", `{"revision":"x3","sandbox":{"strict":true}}`, 0, "[]", "[]"},
+		{"classic", `{"revision":"x3","sandbox":{}}`, 0, "[]", "<nil>"},
+		{"user", `{"revision":"x3","sandbox":{"strict":true,"mounts":[{"target":"ROOT/run"}],"capabilities":["CAP_KILL"]}}`, 1000, "[]", "<nil>"},
+		{"no daemon", "", 0, "*{ ROOT/run false true}", "[CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETPCAP CAP_SETUID]"},
+	} {
+		w, r := newRunWorld(t)
+		fill := strings.NewReplacer("ROOT", strings.TrimSuffix(w.dirs.Root(), "/"))
+		w.uid = c.uid
+		w.mu.Lock()
+		if w.answers["POST /v2/track"] = []string{fill.Replace(c.answer)}; c.answer == "" {
+			delete(w.answers, "POST /v2/track")
+		}
+		w.mu.Unlock()
+		err := w.runApp(context.Background(), "probe", nil)
+		caps := fmt.Sprint(r.capabilities)
+		if r.capabilities == nil {
+			caps = "<nil>"
+		}
+		parts, want := fmt.Sprint(r.parts), fill.Replace(c.parts)
+		some, part := strings.CutPrefix(want, "*")
+		if err != nil || r.path == "" || parts != want && !(part && strings.Contains(parts, some)) || caps != c.caps {
+			t.Errorf("%s: %v, %s, %s", c.name, err, parts, caps)
+		}
 	}
 }
 

@@ -89,7 +89,8 @@ func ms(d time.Duration) string {
 func Shortfall(why error) string {
 	return "strict snaps are confined only partly, because " + strings.ReplaceAll(why.Error(), "\n", " and ") +
 		": which files of the system they read and write, whose processes they signal and whether they use the network is not restricted, " +
-		"and the data that a process loses with a refresh is sealed by mounts and file flags only"
+		"and the data that a process loses with a refresh is sealed by mounts and file flags only; " +
+		"an app that a user other than root runs sees all that the user sees, and has no mounts of its own that could be sealed"
 }
 
 const beforeKey = "profiles-before"
