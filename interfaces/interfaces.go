@@ -90,6 +90,21 @@ type Mount struct {
 // Rules adds lines of AppArmor's language.
 func (s *Spec) Rules(lines ...string) { s.AppArmor = append(s.AppArmor, lines...) }
 
+// SealLimits says why old data can be sealed only partly: what interfaces say, and
+// otherwise the capabilities that undo a seal.
+func (s *Spec) SealLimits() []string {
+	if len(s.Unsealable) > 0 {
+		return s.Unsealable
+	}
+	var out []string
+	for _, c := range []string{"CAP_SYS_ADMIN", "CAP_LINUX_IMMUTABLE", "CAP_MKNOD", "CAP_SYS_MODULE", "CAP_SYS_PTRACE", "CAP_SYS_RAWIO"} {
+		if slices.Contains(s.Capabilities, c) {
+			out = append(out, "an interface gives it "+c)
+		}
+	}
+	return out
+}
+
 // tidy makes the same content the same value.
 func (s *Spec) tidy() {
 	for _, list := range []*[]string{&s.AppArmor, &s.Seccomp, &s.Capabilities, &s.Unsealable} {

@@ -37,19 +37,22 @@ func content() interfaces.Interface {
 			return err
 		},
 		ForPlug: contentForPlug,
-		ForSlot: func(s *interfaces.Spec, c *interfaces.Connection) error {
-			dirs, err := shared(c.Slot)
-			if err != nil {
-				return err
-			}
-			for _, d := range dirs {
-				if d.write && d.in == "$SNAP_DATA" {
-					s.Unsealable = append(s.Unsealable, fmt.Sprintf("snap %s may write to %s", c.Plug.Snap.Name, d.text()))
-				}
-			}
-			return nil
-		},
 	}
+}
+
+// SharesData tells whether a snap has a slot by which others may write to its
+// $SNAP_DATA: what they have mounted is to be sealed with it.
+func SharesData(info *snap.Info) bool {
+	for _, s := range info.Slots {
+		if s.Interface != "content" {
+			continue
+		}
+		dirs, err := shared(s)
+		if err == nil && slices.ContainsFunc(dirs, func(d contentDir) bool { return d.write && d.in == "$SNAP_DATA" }) {
+			return true
+		}
+	}
+	return false
 }
 
 // contentDir is a directory that a slot shares.
@@ -58,8 +61,6 @@ type contentDir struct {
 	rel   string // below it; "" is all of it
 	write bool
 }
-
-func (d contentDir) text() string { return path.Join(d.in, d.rel) }
 
 // contentID is what is shared: "content", or the name of the plug or slot.
 func contentID(p *snap.Plug) string {

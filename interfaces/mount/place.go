@@ -5,6 +5,7 @@ package mount
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,19 @@ func PlaceOf(dir string) (Place, error) {
 // Holds tells whether what is mounted lies at or below the place.
 func (p Place) Holds(m osutil.Mount) bool {
 	return m.Dev() == p.Dev && below(m.Root, p.Root)
+}
+
+// In tells whether any of what is mounted lies at or below the place, and whether
+// any of that can be written to. Where it was sealed, what was not read-only
+// before counts as such.
+func (p Place) In(mounts []osutil.Mount, sealed bool, before []Mark) (has, writable bool) {
+	for _, m := range mounts {
+		if p.Holds(m) {
+			has = true
+			writable = writable || !isReadOnly(m) || sealed && !slices.Contains(before, markOf(m))
+		}
+	}
+	return has, writable
 }
 
 // Name returns the path of a file relative to the place, given the mount that

@@ -119,7 +119,7 @@ func (sw *Switch) noteSeal(tx *state.Tx, rec *snapstate.Record) {
 	}
 	rec.SetSeal(s)
 	if s.State != snapstate.Sealed {
-		tx.Warnf("snap %q: %s from revision %s; its data in %s is %s (%s): what is written there now is in no later revision",
+		tx.Warnf("snap %q: %s revision %s; its data in %s is %s (%s): what is written there now is in no later revision",
 			sw.setup.Snap, whoStays(sw.setup.Snap, s), s.Revision, sw.m.Dirs.Data(sw.setup.Snap, s.Revision), s.State, strings.Join(s.Why, "; "))
 	}
 	if s.Pending {
@@ -127,16 +127,21 @@ func (sw *Switch) noteSeal(tx *state.Tx, rec *snapstate.Record) {
 	}
 }
 
-// whoStays says "web.svc (pid 812) and 3 other processes still run".
+// whoStays says "web.svc (pid 812) and 3 other processes still run from".
 func whoStays(name string, s *snapstate.Seal) string {
 	first := s.Processes[0]
+	does := "run from"
+	if first.Snap != "" {
+		name, does = first.Snap, "use the shared data of"
+	}
 	text := fmt.Sprintf("%s.%s (pid %d)", name, first.App, first.PID)
 	switch n := len(s.Processes) - 1; n {
 	case 0:
-		return text + " still runs"
+		verb, rest, _ := strings.Cut(does, " ")
+		return text + " still " + verb + "s " + rest
 	case 1:
-		return text + " and 1 other process still run"
+		return text + " and 1 other process still " + does
 	default:
-		return fmt.Sprintf("%s and %d other processes still run", text, n)
+		return fmt.Sprintf("%s and %d other processes still %s", text, n, does)
 	}
 }

@@ -22,6 +22,8 @@ type book struct {
 	// Noted tells that Before was found out; it was read-only before.
 	Noted  bool         `json:"noted,omitempty"`
 	Before []mount.Mark `json:"before,omitempty"`
+	// Guests tells that other snaps may have some of the data mounted.
+	Guests bool `json:"guests,omitempty"`
 }
 
 // readBook returns nil if nothing was sealed in this boot.

@@ -60,6 +60,9 @@ type Config struct {
 	// Unsealable says why what an app was given keeps a seal from being whole,
 	// a clause each; nil if nothing of the kind is given.
 	Unsealable func(info *snap.Info, app string) []string
+	// Shares tells whether a revision lets other snaps mount some of its data; nil
+	// if none does. Only then they are looked at.
+	Shares func(info *snap.Info) bool
 	// Fault is for crash tests and nil otherwise. It is called after each step,
 	// with "seal:do:" and noted, profiles, mount (in one namespace), mounts, marked
 	// (no file is flagged yet), append-only (the first flag of an open file), flag,
@@ -182,7 +185,15 @@ func (m *Manager) unsealMounts(ctx context.Context, rec *snapstate.Record, rev s
 	if err != nil {
 		return err
 	}
-	namespaces, err := m.namespaces(ctx, rec, nil)
+	var also []snapstate.Process
+	if b.Guests {
+		writers, readers, err := m.guests(ctx, rec, rev, place)
+		if err != nil {
+			return err
+		}
+		also = append(writers, readers...)
+	}
+	namespaces, err := m.namespaces(ctx, rec, also)
 	for _, ns := range namespaces {
 		err = errors.Join(err, ns.MakeWritable(place, b.Before))
 		ns.Close()

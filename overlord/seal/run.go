@@ -34,14 +34,16 @@ const (
 type run struct {
 	*Manager
 	Spec
-	again  bool // nothing waits for it
-	dir    string
-	place  mount.Place
-	procs  map[int]*snapstate.SealedProcess
-	seal   *snapstate.Seal
-	why    reasons
-	stamps []treecopy.Stamp
-	steps  []string
+	again bool // nothing waits for it
+	dir   string
+	place mount.Place
+	procs map[int]*snapstate.SealedProcess
+	// visitors are processes of other snaps that have some of the data mounted.
+	visitors []snapstate.Process
+	seal     *snapstate.Seal
+	why      reasons
+	stamps   []treecopy.Stamp
+	steps    []string
 }
 
 func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error) {
@@ -49,8 +51,13 @@ func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error)
 		Manager: m, Spec: s, again: again, dir: m.Dirs.Data(s.Record.Name, s.Revision),
 		procs: map[int]*snapstate.SealedProcess{}, seal: &snapstate.Seal{Revision: s.Revision},
 	}
-	if err := r.stay(ctx); err != nil || len(r.procs) == 0 {
-		return &Result{}, err
+	if err := r.stay(ctx); err != nil {
+		return nil, err
+	}
+	info := r.info()
+	shares := info != nil && r.Shares != nil && r.Shares(info)
+	if len(r.procs) == 0 && !shares {
+		return &Result{}, nil
 	}
 	flags := r.flags()
 	if flags.Classic {
@@ -62,6 +69,14 @@ func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error)
 		return &Result{}, nil
 	} else if err != nil {
 		return nil, err
+	}
+	if shares {
+		if err := r.invite(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.procs) == 0 {
+		return &Result{}, nil
 	}
 	for _, step := range []struct {
 		name string
@@ -105,6 +120,22 @@ func (r *run) stay(ctx context.Context) error {
 		}
 		r.procs[p.PID] = &snapstate.SealedProcess{Process: p, Start: start}
 	}
+	return nil
+}
+
+// invite counts who may write to the data as content among those who stay.
+func (r *run) invite(ctx context.Context) error {
+	writers, readers, err := r.guests(ctx, r.Record, r.Revision, r.place)
+	if err != nil {
+		return err
+	}
+	for _, p := range writers {
+		if start, err := osutil.StartTime(p.PID); err == nil && r.procs[p.PID] == nil {
+			r.procs[p.PID] = &snapstate.SealedProcess{Process: p, Start: start}
+		}
+	}
+	// what only reads is looked at, too: it is read-only before anything is sealed
+	r.visitors = append(writers, readers...)
 	return nil
 }
 
@@ -155,7 +186,7 @@ func (r *run) open(before func() ([]mount.Mark, error)) error {
 		if b.Before, err = before(); err != nil {
 			return err
 		}
-		b.Noted = true
+		b.Noted, b.Guests = true, len(r.visitors) > 0
 	}
 	if err := r.writeBook(r.Record.Name, r.Revision, b); err != nil {
 		return err
@@ -172,7 +203,7 @@ const maxRounds = 10
 func (r *run) mounts(ctx context.Context) error {
 	done := map[uint64]bool{}
 	for range maxRounds {
-		list, err := r.namespaces(ctx, r.Record, r.Mains)
+		list, err := r.namespaces(ctx, r.Record, slices.Concat(r.Mains, r.visitors))
 		if err != nil {
 			return err
 		}
@@ -287,7 +318,7 @@ func (r *run) judged() *Result {
 				}
 			}
 		}
-		if r.Unsealable != nil && info != nil {
+		if r.Unsealable != nil && info != nil && p.Snap == "" {
 			for _, clause := range r.Unsealable(info, p.App) {
 				r.why.add(clause, pid)
 			}

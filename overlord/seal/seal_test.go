@@ -22,6 +22,7 @@ import (
 	"endured/overlord/seal"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
+	"endured/snap"
 	"endured/systemd"
 )
 
@@ -141,6 +142,12 @@ type actor struct {
 // actor starts one; apart gives it a mount namespace with mounts as a service's.
 func (w *world) actor(apart bool) *actor {
 	w.t.Helper()
+	return w.actorIn(w.pids, apart)
+}
+
+// actorIn starts one that is listed in that cgroup.procs.
+func (w *world) actorIn(pids string, apart bool) *actor {
+	w.t.Helper()
 	a := &actor{t: w.t, cmd: exec.Command("bash")}
 	if apart {
 		a.cmd = exec.Command("unshare", "--mount", "bash")
@@ -162,7 +169,7 @@ func (w *world) actor(apart bool) *actor {
 		top := w.dirs.AllData()
 		a.must(fmt.Sprintf("mount --bind %s %s && mount -o remount,bind,ro %s && mount --bind $D $D && mount -o remount,bind,rw $D && cd $D", top, top, top))
 	}
-	f, err := os.OpenFile(w.pids, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(pids, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err == nil {
 		_, err = fmt.Fprintln(f, a.cmd.Process.Pid)
 		err = errors.Join(err, f.Close())
@@ -281,6 +288,47 @@ func TestOpenFiles(t *testing.T) {
 	a.must("echo x >>log")
 	a.mustNot("echo >own") // flags of their own stay
 	a.mustNot("echo >log")
+}
+
+// TestGuests: another snap that has some of the data mounted is kept off, too,
+// and gets back what it had: what it could only read it can only read.
+func TestGuests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, dir := range []string{"in", "out", "seen"} {
+		if err := os.MkdirAll(filepath.Join(w.data, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.rec.Sequence[0].YAML = "name: demo\nversion: '1'\nsummary: s\ndescription: d\n"
+	shares := true
+	config := w.config
+	config.Shares = func(*snap.Info) bool { return shares }
+	w.m = seal.New(config)
+	pids := filepath.Join(filepath.Dir(filepath.Dir(w.pids)), "snap.other.app.service/cgroup.procs")
+	if err := os.MkdirAll(filepath.Dir(pids), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	away := t.TempDir()
+	guest := w.actorIn(pids, true)
+	guest.must(fmt.Sprintf("umount -l $D && mkdir %[1]s/in %[1]s/seen && mount --bind $D/in %[1]s/in && mount -o remount,bind,rw %[1]s/in && "+
+		"mount --bind $D/seen %[1]s/seen && mount -o remount,bind,ro %[1]s/seen && cd /", away))
+	guest.must("echo >" + away + "/in/f")
+	for range 2 {
+		s := w.seal()
+		if len(s.Processes) != 1 || s.Processes[0].Snap != "other" || s.Processes[0].App != "app" || len(s.Processes[0].By) == 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	guest.mustNot("echo >" + away + "/in/f")
+	guest.must("cat " + away + "/in/f")
+	w.unseal()
+	guest.must("echo >" + away + "/in/f")
+	guest.mustNot("echo >" + away + "/seen/f")
+	shares = false
+	if res, err := w.m.Seal(t.Context(), seal.Spec{Record: w.rec, Revision: 1, Successor: 2}); err != nil || res.Seal != nil {
+		t.Errorf("of a snap that shares nothing: %+v %v", res.Seal, err)
+	}
 }
 
 // TestNoMounts: a process in the daemon's own namespace is kept off by flags.
