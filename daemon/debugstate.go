@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"endured/client"
 	"endured/overlord/recipes"
 	"endured/overlord/state"
 )
@@ -28,15 +29,19 @@ type exported struct {
 	Data       exportedData              `json:"data"`
 	Changes    map[string]exportedChange `json:"changes"`
 	Tasks      map[string]exportedTask   `json:"tasks"`
+	Warnings   []client.Warning          `json:"warnings,omitempty"`
 	LastChange int                       `json:"last-change-id"`
 	LastTask   int                       `json:"last-task-id"`
 	LastLane   int                       `json:"last-lane-id"`
+	LastNotice int                       `json:"last-notice-id"`
 }
 
 type exportedData struct {
 	Seeded     bool                    `json:"seeded"`
 	PatchLevel int                     `json:"patch-level"`
 	Snaps      map[string]exportedSnap `json:"snaps"`
+	// Config are the options of each snap, of the system as "core".
+	Config map[string]any `json:"config,omitempty"`
 }
 
 type exportedSnap struct {
@@ -73,6 +78,7 @@ type exportedTask struct {
 	Kind     string        `json:"kind"`
 	Summary  string        `json:"summary"`
 	Status   int           `json:"status"`
+	Waited   int           `json:"waited-status"`
 	Clean    bool          `json:"clean,omitempty"`
 	Waits    []string      `json:"wait-tasks,omitempty"`
 	Halts    []string      `json:"halt-tasks,omitempty"`
@@ -95,8 +101,23 @@ func exportState(c *call) *response {
 		return failureOr(err, http.StatusInternalServerError)
 	}
 	out := &exported{
-		Data:    exportedData{Seeded: true, PatchLevel: 6, Snaps: exportSnaps(views)},
+		Data:    exportedData{Seeded: true, PatchLevel: 6, Snaps: exportSnaps(views), Config: map[string]any{}},
 		Changes: map[string]exportedChange{}, Tasks: map[string]exportedTask{},
+	}
+	if system, err := c.d.backend.Configuration("system", nil); err == nil && len(system) > 0 {
+		out.Data.Config["core"] = system
+	}
+	for _, v := range views {
+		if len(v.Record.Config) > 0 {
+			out.Data.Config[v.Record.Name] = v.Record.Config
+		}
+	}
+	warnings, err := c.d.warnings(true)
+	if err != nil {
+		return failureOr(err, http.StatusInternalServerError)
+	}
+	for _, w := range warnings {
+		out.Warnings = append(out.Warnings, warningJSON(c, w))
 	}
 	err = c.d.backend.State().View(func(tx *state.Tx) error {
 		for _, ch := range tx.Changes() {

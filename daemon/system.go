@@ -108,12 +108,16 @@ func getWarnings(c *call) *response {
 	}
 	out := []client.Warning{}
 	for _, w := range list {
-		out = append(out, client.Warning{
-			Message: c.text(w.Message), FirstAdded: w.FirstAdded, LastAdded: w.LastAdded, LastShown: optionalTime(w.LastShown),
-			ExpireAfter: w.ExpireAfter.String(), RepeatAfter: w.RepeatAfter.String(),
-		})
+		out = append(out, warningJSON(c, w))
 	}
 	return sync200(out)
+}
+
+func warningJSON(c *call, w state.Warning) client.Warning {
+	return client.Warning{
+		Message: c.text(w.Message), FirstAdded: w.FirstAdded, LastAdded: w.LastAdded, LastShown: optionalTime(w.LastShown),
+		ExpireAfter: w.ExpireAfter.String(), RepeatAfter: w.RepeatAfter.String(),
+	}
 }
 
 // postWarnings quiets warnings; the result is how many.
