@@ -74,7 +74,7 @@ func ConfineOptions(info *snap.Info, appOrHook string, o Options) ([]systemd.Opt
 		opts = append(opts, opt("AppArmorProfile", c.Profile))
 	}
 	if c.Strict {
-		opts = append(opts, strictOptions(c)...)
+		opts = append(opts, StrictOptions(c)...)
 	}
 	if c.Delegate {
 		opts = append(opts, opt("Delegate", "yes"))
@@ -97,7 +97,8 @@ func confinementOf(info *snap.Info, appOrHook string, o Options) (Confinement, e
 	return c, nil
 }
 
-func strictOptions(c Confinement) []systemd.Option {
+// StrictOptions are the directives for Strict.
+func StrictOptions(c Confinement) []systemd.Option {
 	caps := slices.Clone(c.Capabilities)
 	slices.Sort(caps)
 	opts := []systemd.Option{

@@ -24,6 +24,7 @@ const (
 	work     = "/tmp/bench"
 	snapName = "plain"
 	unit     = "snap.plain.svc.service"
+	stayUnit = "snap.plain.fixture.service"
 	logFile  = "/var/snap/plain/common/log/svc.log"
 	dropIn   = "/etc/systemd/system/" + unit + ".d/bench.conf"
 	dataDir  = "/var/snap/plain/current"
@@ -36,51 +37,78 @@ type column struct {
 	mib     int64
 	writing bool // the service appends to its data all the time
 	others  int  // other snaps
+	files   int
+	seals   bool // a second service stays, and its data is sealed
+	held    int  // files that it has open for writing
 	sigterm bool // refresh-mode is sigterm
 	workers int  // processes beside main, which outlive it
 }
 
 // kind tells apart the snaps that the columns need.
 func (c column) kind() string {
-	if c.sigterm {
+	switch {
+	case c.sigterm:
 		return fmt.Sprintf("sigterm-%d", c.workers)
+	case c.seals:
+		return fmt.Sprintf("seals-%d", c.held)
 	}
 	return "restart"
 }
 
-func columns(o *options) ([]column, error) {
-	var out []column
-	for w := range strings.SplitSeq(o.data, ",") {
-		n, err := strconv.ParseInt(strings.TrimSuffix(w, "w"), 10, 64)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("cannot use %q as MiB of data", w)
-		}
-		c := column{title: fmt.Sprintf("%d MiB", n), mib: n, writing: strings.HasSuffix(w, "w")}
-		if c.writing {
-			c.title += ", written to"
-		}
-		out = append(out, c)
-	}
-	for w := range strings.SplitSeq(o.others, ",") {
+// numbers reads a list of numbers.
+func numbers(list, what string) ([]int, error) {
+	var out []int
+	for w := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(w)
 		if err != nil || n < 0 {
-			return nil, fmt.Errorf("cannot use %q as a number of other snaps", w)
+			return nil, fmt.Errorf("cannot use %q as a number of %s", w, what)
 		}
-		if n > 0 {
-			out = append(out, column{mib: 1, others: n})
-		}
-	}
-	if o.workers == "none" {
-		return out, nil
-	}
-	for w := range strings.SplitSeq(o.workers, ",") {
-		n, err := strconv.Atoi(w)
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("cannot use %q as a number of workers", w)
-		}
-		out = append(out, column{title: fmt.Sprintf("sigterm, %d workers", n), mib: 1, sigterm: true, workers: n})
+		out = append(out, n)
 	}
 	return out, nil
+}
+
+func columns(o *options) ([]column, error) {
+	var out []column
+	if o.has("refresh") {
+		for w := range strings.SplitSeq(o.data, ",") {
+			n, err := strconv.ParseInt(strings.TrimSuffix(w, "w"), 10, 64)
+			if err != nil || n < 1 {
+				return nil, fmt.Errorf("cannot use %q as MiB of data", w)
+			}
+			c := column{title: fmt.Sprintf("%d MiB", n), mib: n, files: files, writing: strings.HasSuffix(w, "w")}
+			if c.writing {
+				c.title += ", written to"
+			}
+			out = append(out, c)
+		}
+	}
+	if o.has("refresh") && o.workers != "none" {
+		workers, err := numbers(o.workers, "workers")
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range workers {
+			out = append(out, column{title: fmt.Sprintf("sigterm, %d workers", n), mib: 1, files: files, sigterm: true, workers: n})
+		}
+	}
+	if o.has("seal") {
+		sealed, err := numbers(o.sealed, "files")
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range sealed {
+			held := min(n/10, 500)
+			out = append(out, column{title: fmt.Sprintf("%d files, %d held", n, held), mib: 1, files: n, seals: true, held: held})
+		}
+	}
+	others, err := numbers(o.others, "other snaps")
+	for _, n := range others {
+		if n > 0 && o.has("refresh") {
+			out = append(out, column{mib: 1, files: files, others: n})
+		}
+	}
+	return out, err
 }
 
 // bench is the whole run.
@@ -98,6 +126,9 @@ func inside(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	if o.has(vmPart) {
+		cols, o.refreshes, o.traced = []column{vmColumn()}, 3, 0
+	}
 	began := time.Now()
 	if err := output(ctx, "systemctl", "enable", "--quiet", "--now", "snapd.socket", "snapd.service"); err != nil {
 		return err
@@ -107,7 +138,7 @@ func inside(ctx context.Context, o *options) error {
 		return err
 	}
 	defer b.systemd.Close()
-	if err := pack(ctx, cols); err != nil {
+	if err := pack(ctx, append([]column{{}}, cols...)); err != nil {
 		return err
 	}
 	for _, c := range cols {
@@ -119,13 +150,28 @@ func inside(ctx context.Context, o *options) error {
 			return err
 		}
 		b.results = append(b.results, r)
-		if c.others > 0 {
-			if err := b.lists(ctx); err != nil {
-				return err
-			}
+	}
+	if o.has("starts") {
+		if err := b.starts(ctx); err != nil {
+			return err
 		}
 	}
-	b.report()
+	if o.has("lists") {
+		if err := b.listMany(ctx); err != nil {
+			return err
+		}
+	}
+	if o.has("profiles") {
+		if err := b.compile(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.has(vmPart):
+		b.profiles()
+	case len(b.results) > 0:
+		b.report()
+	}
 	fmt.Printf("\nAll of this took %.0f s.\n", time.Since(began).Seconds())
 	return nil
 }
@@ -157,6 +203,11 @@ func pack(ctx context.Context, cols []column) error {
 		edits := []string{command}
 		if c.sigterm {
 			edits = []string{command + fmt.Sprintf(" --workers %d --worker-heartbeat 0", c.workers), "svc.refresh-mode=sigterm"}
+		}
+		if c.seals {
+			// what is an app in the sample becomes a service
+			edits = append(edits, fmt.Sprintf("fixture.command=bin/fixture --name stay --hold-open %d", c.held),
+				"fixture.daemon=simple", "fixture.refresh-mode=endure")
 		}
 		err := parallel(2, func(i int) error {
 			return output(ctx, project+"/tests/lib/pack-snap.sh", append([]string{snapName, strconv.Itoa(i), c.snapFile(i)}, edits...)...)
@@ -197,72 +248,6 @@ func parallel(n int, do func(i int) error) error {
 		err = errors.Join(err, e)
 	}
 	return err
-}
-
-var errBudget = errors.New("the time for installing other snaps is used up")
-
-// installOthers brings the number of other snaps up to n, or to as many as the
-// budget allows. Each has one service, which is disabled.
-func (b *bench) installOthers(ctx context.Context, n int) error {
-	began, before := time.Now(), b.others
-	var mu sync.Mutex
-	var failures []error
-	err := parallel(max(0, n-before), func(i int) error {
-		mu.Lock()
-		over := b.installed+time.Since(began) > b.o.budget
-		mu.Unlock()
-		if over {
-			return errBudget
-		}
-		path, err := packTiny(ctx, fmt.Sprintf("other-%d-%d", n, i))
-		if err != nil {
-			return err
-		}
-		defer os.Remove(path)
-		_, err = b.install(ctx, path)
-		mu.Lock()
-		defer mu.Unlock()
-		if err == nil {
-			b.others++
-			return nil
-		}
-		if failures = append(failures, err); len(failures) > 5 || ctx.Err() != nil {
-			return errors.Join(failures...)
-		}
-		return nil
-	})
-	b.installed += time.Since(began)
-	for _, f := range failures {
-		fmt.Printf("WARNING: one snap less, which should not be: %v\n", f)
-	}
-	if err != nil && !errors.Is(err, errBudget) {
-		return err
-	}
-	if b.others > before {
-		fmt.Printf("installed %d other snaps in %.0f s\n", b.others-before, time.Since(began).Seconds())
-	}
-	if errors.Is(err, errBudget) {
-		fmt.Printf("%d of %d other snaps fit into %s: see -budget\n", b.others, n, b.o.budget)
-	}
-	return nil
-}
-
-func packTiny(ctx context.Context, name string) (string, error) {
-	tree := filepath.Join(work, name)
-	defer os.RemoveAll(tree)
-	yaml := "name: " + name + "\nversion: \"1\"\nsummary: One of many\ndescription: It does nothing.\nconfinement: strict\n" +
-		"apps:\n  svc:\n    command: bin/svc\n    daemon: simple\n    install-mode: disable\n"
-	for file, content := range map[string]string{"meta/snap.yaml": yaml, "bin/svc": "#!/bin/sh\nexec sleep infinity\n"} {
-		path := filepath.Join(tree, file)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
-			return "", err
-		}
-	}
-	path := tree + ".snap"
-	return path, output(ctx, "mksquashfs", tree, path, "-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-processors", "1")
 }
 
 // install installs a file and waits for the change.
@@ -315,7 +300,7 @@ func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err er
 	if _, err := b.install(ctx, c.snapFile(0)); err != nil {
 		return 0, err
 	}
-	if err := fill(dataDir, files, c.mib<<20); err != nil {
+	if err := fill(dataDir, c.files, c.mib<<20); err != nil {
 		return 0, err
 	}
 	if err := b.baselines(ctx, c, r); err != nil {
@@ -324,7 +309,7 @@ func (b *bench) fresh(ctx context.Context, c column, r *result) (pid int, err er
 	if _, err := b.install(ctx, c.snapFile(1)); err != nil { // warms the caches
 		return 0, err
 	}
-	if err := endSurvivors(ctx, c); err != nil {
+	if err := renew(ctx, c); err != nil {
 		return 0, err
 	}
 	return mainPID("snapd.service")

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,7 +44,17 @@ type options struct {
 	verbose   bool
 	stage     string
 	keep      bool
+	parts     string
+	sealed    string
+	dropCache bool
 }
+
+// The parts that can be asked for. What vmPart is, "profiles" does in the VM.
+func allParts() []string { return []string{"refresh", "seal", "starts", "lists", "profiles"} }
+
+const vmPart = "vm"
+
+func (o *options) has(part string) bool { return slices.Contains(strings.Split(o.parts, ","), part) }
 
 func parse(args []string) (*options, error) {
 	var o options
@@ -51,11 +62,14 @@ func parse(args []string) (*options, error) {
 	f.Usage = func() { fmt.Fprint(f.Output(), usage); f.PrintDefaults() }
 	others := os.Getenv("BENCH_SNAPS")
 	if others == "" {
-		others = "5,500"
+		others = "500"
 	}
-	f.IntVar(&o.refreshes, "refreshes", 20, "refreshes per column")
+	f.StringVar(&o.parts, "parts", strings.Join(allParts(), ","), "what to measure: refreshes, the seal, the start of a confined service, the command line with many snaps, AppArmor profiles in a VM")
+	f.StringVar(&o.sealed, "sealed", "0,100,10000", "files in the data that a refresh seals, one column each; a process that stays holds every tenth open for writing, 500 at most")
+	f.BoolVar(&o.dropCache, "drop-caches", true, "drop this machine's page cache before each cold run of the command line")
+	f.IntVar(&o.refreshes, "refreshes", 10, "refreshes per column")
 	f.IntVar(&o.traced, "traced", 3, "further refreshes under strace and a D-Bus monitor, which only count; 0: none")
-	f.StringVar(&o.data, "data", "1,1w,100", "MiB of data in 64 files, one column each; w: a service that writes to it all the time")
+	f.StringVar(&o.data, "data", "1,1w,100", "MiB of unchanged data in 64 files, one column each; w: a service that writes to it all the time")
 	f.StringVar(&o.others, "others", others, "other snaps installed, one column each with 1 MiB of data; also $BENCH_SNAPS; 0: no such column")
 	f.StringVar(&o.workers, "workers", "0,20,500", "workers of a service under refresh-mode sigterm, one column each with 1 MiB of data; none: no such column")
 	f.DurationVar(&o.budget, "budget", 4*time.Minute, "time for installing other snaps; when it is used up, those that there are do")
@@ -64,6 +78,11 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.keep, "keep", false, "leave the device running")
 	if err := f.Parse(args); err != nil {
 		return nil, err
+	}
+	for part := range strings.SplitSeq(o.parts, ",") {
+		if !slices.Contains(append(allParts(), vmPart), part) {
+			return nil, fmt.Errorf("cannot measure %q, only: %s", part, strings.Join(allParts(), ", "))
+		}
 	}
 	if f.NArg() != 0 || o.refreshes < 1 || o.traced < 0 {
 		return nil, fmt.Errorf("cannot understand %q, try: bench -h", args)
@@ -90,14 +109,26 @@ func main() {
 	}
 }
 
-// onHost boots the device and has this very program measure inside it.
-func onHost(ctx context.Context, o *options) (err error) {
+// onHost has this very program measure in a device of its own, and in a VM.
+func onHost(ctx context.Context, o *options) error {
+	printMachine()
+	if o.has("refresh") || o.has("seal") || o.has("starts") || o.has("lists") || o.has("profiles") {
+		if err := onDevice(ctx, o); err != nil {
+			return err
+		}
+	}
+	if o.has("profiles") {
+		return inVM(ctx, o)
+	}
+	return nil
+}
+
+func onDevice(ctx context.Context, o *options) (err error) {
 	const device = "bin/device"
 	if _, err := os.Stat(filepath.Join(o.stage, "usr/lib/snapd/snapd")); err != nil {
 		return fmt.Errorf("cannot find an installed tree, run: make bench (%w)", err)
 	}
 	name := fmt.Sprintf("bench-%d", os.Getpid())
-	printMachine()
 	start := exec.CommandContext(ctx, device, "start", name, "--ext4", "3G", "--overlay", o.stage, "--owner", strconv.Itoa(os.Getpid()))
 	if out, err := start.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot boot a device: %w: %s", err, bytes.TrimSpace(out))

@@ -26,7 +26,9 @@ type result struct {
 	tasks                             map[string]series
 	taskNames                         []string
 	cpu, cpuInit, cpuBus              series
-	written                           series // MiB
+	compiled, loaded                  series
+	sealed                            map[string]series // the seal's own steps
+	written                           series            // MiB
 	memory, idle                      memory
 
 	// per refresh, from the traced ones
@@ -46,17 +48,18 @@ func (b *bench) measure(ctx context.Context, c column) (*result, error) {
 		c.title = fmt.Sprintf("%d MiB, %d other snaps", c.mib, c.others)
 	}
 	began := time.Now()
-	r := &result{column: c, steps: map[string]series{}, tasks: map[string]series{}}
+	r := &result{column: c, steps: map[string]series{}, sealed: map[string]series{}, tasks: map[string]series{}}
 	pid, err := b.fresh(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
-	for i := range b.o.refreshes {
+	times := b.times(c)
+	for i := range times {
 		next := time.After(pace)
 		if err := b.refresh(ctx, r, pid, c.snapFile(2+i)); err != nil {
 			return nil, err
 		}
-		if err := endSurvivors(ctx, c); err != nil {
+		if err := renew(ctx, c); err != nil {
 			return nil, err
 		}
 		select {
@@ -76,8 +79,25 @@ func (b *bench) measure(ctx context.Context, c column) (*result, error) {
 		return nil, err
 	}
 	fmt.Printf("%-26s %d refreshes, gap %.1f ms, whole %.0f ms (%.0f s for this column)\n",
-		c.title+":", b.o.refreshes, r.gap.median(), r.change.median(), time.Since(began).Seconds())
+		c.title+":", times, r.gap.median(), r.change.median(), time.Since(began).Seconds())
 	return r, nil
+}
+
+// times is how often a column is refreshed: half as often where the data is many files.
+func (b *bench) times(c column) int {
+	if c.seals {
+		return max(3, b.o.refreshes/2)
+	}
+	return b.o.refreshes
+}
+
+// renew makes everything as each refresh is to find it: what stayed behind in
+// the last one is ended, or runs from the current revision.
+func renew(ctx context.Context, c column) error {
+	if c.seals {
+		return output(ctx, "systemctl", "restart", stayUnit)
+	}
+	return endSurvivors(ctx, c)
 }
 
 // endSurvivors waits until main has all its workers, and ends those of the ones
@@ -155,6 +175,8 @@ func (b *bench) refresh(ctx context.Context, r *result, pid int, file string) er
 // readChange takes what the daemon itself has recorded.
 func (b *bench) readChange(ctx context.Context, r *result, ch *client.Change) error {
 	gap := regexp.MustCompile(`gap ([0-9.]+) ms`)
+	sealed := regexp.MustCompile(`(\w+) ([0-9.]+) ms`)
+	profiles := regexp.MustCompile(`compiled in ([0-9.]+) ms, loaded in ([0-9.]+) ms`)
 	frozen := regexp.MustCompile(`workers frozen for ([0-9.]+) ms`)
 	for _, t := range ch.Tasks {
 		for _, line := range t.Log {
@@ -162,9 +184,20 @@ func (b *bench) readChange(ctx context.Context, r *result, ch *client.Change) er
 				ms, _ := strconv.ParseFloat(m[1], 64)
 				r.recorded = append(r.recorded, ms)
 			}
+			if m := profiles.FindStringSubmatch(line); m != nil {
+				compile, _ := strconv.ParseFloat(m[1], 64)
+				load, _ := strconv.ParseFloat(m[2], 64)
+				r.compiled, r.loaded = append(r.compiled, compile), append(r.loaded, load)
+			}
 			if m := frozen.FindStringSubmatch(line); m != nil {
 				ms, _ := strconv.ParseFloat(m[1], 64)
 				r.frozen = append(r.frozen, ms)
+			}
+			if _, parts, ok := strings.Cut(line, "Steps of the seal: "); ok {
+				for _, m := range sealed.FindAllStringSubmatch(parts, -1) {
+					ms, _ := strconv.ParseFloat(m[2], 64)
+					r.sealed[m[1]] = append(r.sealed[m[1]], ms)
+				}
 			}
 			_, steps, ok := strings.Cut(line, "Steps of the switch, in ms: ")
 			if !ok {
@@ -214,11 +247,11 @@ func (b *bench) count(ctx context.Context, r *result, pid int) error {
 	}
 	mon := startMonitor(ctx)
 	for i := range b.o.traced {
-		if _, err := b.install(ctx, r.snapFile(2+b.o.refreshes+i)); err != nil {
+		if _, err := b.install(ctx, r.snapFile(2+b.times(r.column)+i)); err != nil {
 			trace.stop()
 			return err
 		}
-		if err := endSurvivors(ctx, r.column); err != nil {
+		if err := renew(ctx, r.column); err != nil {
 			trace.stop()
 			return err
 		}

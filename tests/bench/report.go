@@ -86,7 +86,7 @@ func (b *bench) report() {
 	restart := func(r *result) series { return r.bareRestart }
 	copied := func(r *result) series { return r.bareCopy }
 	rows := []row{
-		{fmt.Sprintf("Times in ms, median / maximum of %d refreshes", b.o.refreshes), nil},
+		{fmt.Sprintf("Times in ms, median / maximum of %d refreshes, of %d where the seal is measured", b.o.refreshes, max(3, b.o.refreshes/2)), nil},
 		{"gap, last line of the old main to first of the new", times(gap)},
 		{"gap as snapd has recorded it", times(func(r *result) series { return r.recorded })},
 		{"workers frozen for at most, as recorded", times(func(r *result) series { return r.frozen })},
@@ -100,6 +100,9 @@ func (b *bench) report() {
 	rows = append(rows, b.parts(func(r *result) ([]string, map[string]series) { return r.taskNames, r.tasks })...)
 	rows = append(rows, row{"Steps of the switch, ms", nil})
 	rows = append(rows, b.parts(func(r *result) ([]string, map[string]series) { return r.stepNames, r.steps })...)
+	for _, step := range []string{"profiles", "mounts", "files"} {
+		rows = append(rows, row{"of the seal: " + step, times(func(r *result) series { return r.sealed[step] })})
+	}
 	rows = append(rows, []row{
 		{"For comparison in the same column, ms", nil},
 		{"bare restart, last line to first (it ends workers, too)", times(restart)},
@@ -107,6 +110,10 @@ func (b *bench) report() {
 		{"cp -a of the data and sync", times(copied)},
 		{"snapd restarted until ready", func(r *result) string { return fmt.Sprintf("%.1f", r.daemonStart) }},
 		{"Ratios of medians", nil},
+		{"gap, ms more than in the first column", func(r *result) string {
+			return fmt.Sprintf("%+.1f", r.gap.median()-b.results[0].gap.median())
+		}},
+		{"step \"seal\" : whole refresh", ratio(func(r *result) series { return r.steps["seal"] }, change)},
 		{"gap : bare restart", ratio(gap, restart)},
 		{"step \"units\" : bare daemon-reload", ratio(units, reload)},
 		{"whole refresh : restart + reload + copy", func(r *result) string {
