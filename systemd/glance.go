@@ -57,19 +57,14 @@ func (m *Manager) Glance(ctx context.Context, units ...string) ([]UnitStatus, er
 // of its units with each of many.
 func among(units []string) string {
 	if len(units) == 1 {
-		return literal(units[0])
+		return units[0] // no name holds what a pattern has a meaning for
 	}
 	first, last := slices.Min(units), slices.Max(units)
 	n := 0
 	for n < min(len(first), len(last)) && first[n] == last[n] {
 		n++
 	}
-	return literal(first[:n]) + "*"
-}
-
-// literal is text as a pattern that matches it alone.
-func literal(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(s)
+	return first[:n] + "*"
 }
 
 // details reads what a list of units does not say of services. All questions

@@ -338,7 +338,8 @@ func (o *object) ListUnitsByPatterns(states, patterns []string) ([]listed, *dbus
 	for _, u := range o.f.sorted() {
 		match := len(patterns) == 0
 		for _, p := range patterns {
-			ok, _ := filepath.Match(p, u.name)
+			// a backslash is part of a name, not an escape
+			ok, _ := filepath.Match(strings.ReplaceAll(p, `\`, `\\`), u.name)
 			match = match || ok
 		}
 		if !match || len(states) > 0 && !slices.Contains(states, u.active) {
