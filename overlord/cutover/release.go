@@ -248,7 +248,7 @@ func (sw *Switch) say(step lifecycle.Step, o *Outcome) {
 	case lifecycle.Signal:
 		what := fmt.Sprintf("still runs from revision %s", step.From)
 		if o.ToRev != step.From {
-			what = fmt.Sprintf("runs the new code, with the environment of revision %s", step.From)
+			what = "runs the new code, with the environment that it had"
 		}
 		sw.task.Log("%s.%s got %s and stays (pid %d): it %s", sw.setup.Snap, o.App, step.Signal, o.NewPID, what)
 	case lifecycle.DoRestart, lifecycle.SignalStart:
