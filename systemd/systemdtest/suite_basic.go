@@ -255,6 +255,8 @@ func testKill(s *suite) {
 	if st.WasStopped() {
 		s.Fatalf("%+v", st)
 	}
+	// what nothing refers to is forgotten when it is inactive
+	s.run("start", s.write(runUnits, "other.service", sleeper(opt{Name: "After", Value: u})))
 	s.run("start", u)
 	s.run("stop", u)
 	if st := s.status(u); !st.WasStopped() {
