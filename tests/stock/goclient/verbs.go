@@ -115,7 +115,7 @@ func readings(c *client.Client) error {
 	if err != nil {
 		return fmt.Errorf("cannot list connections: %w", err)
 	}
-	fmt.Println("plugs", len(connections.Plugs) > 0, "slots", len(connections.Slots) > 0)
+	fmt.Println("slots", len(connections.Slots) > 0)
 	info, body, err := c.Download("plain", &client.DownloadOptions{SnapOptions: client.SnapOptions{Revision: "2"}})
 	if err != nil {
 		return fmt.Errorf("cannot download: %w", err)
