@@ -113,12 +113,12 @@ func columns(o *options) ([]column, error) {
 
 // bench is the whole run.
 type bench struct {
-	o         *options
-	client    *client.Client
-	systemd   *systemd.Manager
-	others    int
-	installed time.Duration // what installing the others took
-	results   []*result
+	o       *options
+	client  *client.Client
+	systemd *systemd.Manager
+	others  int
+	until   time.Time // when installing others ends, ready or not
+	results []*result
 }
 
 func inside(ctx context.Context, o *options) error {

@@ -44,6 +44,7 @@ func (b *bench) installOthers(ctx context.Context, n int) error {
 	if err := output(ctx, "systemctl", "stop", "snapd.socket", "snapd.service"); err != nil {
 		return err
 	}
+	b.until = began.Add(b.o.budget)
 	err := b.seed(ctx, n-before)
 	if err != nil && !errors.Is(err, errBudget) {
 		return err
@@ -61,7 +62,6 @@ func (b *bench) installOthers(ctx context.Context, n int) error {
 	if err := output(ctx, "systemctl", append([]string{"start", "snapd.socket", "snapd.service"}, units...)...); err != nil {
 		return err
 	}
-	b.installed += time.Since(began)
 	fmt.Printf("installed %d other snaps in %.0f s\n", b.others-before, time.Since(began).Seconds())
 	if errors.Is(err, errBudget) {
 		fmt.Printf("%d of %d other snaps fit into %s: see -budget\n", b.others, n, b.o.budget)
@@ -111,13 +111,10 @@ func (b *bench) seedSome(ctx context.Context, n int) (err error) {
 	if err := o.Start(ctx); err != nil {
 		return err
 	}
-	began, first := time.Now(), b.others
+	first := b.others
 	var mu sync.Mutex
 	return parallel(n, func(i int) error {
-		mu.Lock()
-		over := b.installed+time.Since(began) > b.o.budget
-		mu.Unlock()
-		if over {
+		if time.Now().After(b.until) {
 			return errBudget
 		}
 		if err := seedOne(ctx, o, first+i); err != nil {
