@@ -66,7 +66,7 @@ func (a *app) explain(err error) string {
 	switch refusal.Kind {
 	case client.KindLoginRequired:
 		if a.uid != 0 {
-			text += " (try with sudo)"
+			text += " (only root may; run it with sudo)"
 		}
 	case client.KindConflict:
 		if m, ok := value.(map[string]any); ok {

@@ -272,7 +272,7 @@ func TestOutput(t *testing.T) {
 	}, {
 		name: "denied", args: "restart probe",
 		answers: map[string]string{"POST /v2/apps": `error 401 {"message":"access denied","kind":"login-required"}`},
-		status:  1, err: "error: access denied (try with sudo)\n",
+		status:  1, err: "error: access denied (only root may; run it with sudo)\n",
 	}, {
 		name: "empty error", args: "restart probe", answers: map[string]string{"POST /v2/apps": `error 500 {}`},
 		status: 1, err: "error: server error: \"Internal Server Error\"\n",

@@ -258,9 +258,9 @@ func checkedHealth(tx *state.Tx, snapName, task string, rev snap.Revision, faile
 	}
 	switch {
 	case failed:
-		w.Health = &snapstate.Health{Status: "error", Code: "snapd-hook-failed", Message: "hook failed"}
+		w.Health = &snapstate.Health{Status: "error", Code: "snapd-hook-failed", Message: "the check-health hook failed"}
 	case w.Health == nil:
-		w.Health = &snapstate.Health{Status: "unknown", Code: "snapd-hook-no-health-set", Message: "hook did not call set-health"}
+		w.Health = &snapstate.Health{Status: "unknown", Code: "snapd-hook-no-health-set", Message: "the check-health hook set no health"}
 	default:
 		return nil
 	}

@@ -70,7 +70,7 @@ func (m *Manager) Snapctl(ctx context.Context, who *Caller, args []string, s Ser
 		return nil, fmt.Errorf("cannot run snapctl %q: there is %s", name, strings.Join(commandNames(), ", "))
 	}
 	if who.UID != 0 && !slices.Contains(forEverybody, name) {
-		return nil, fmt.Errorf("cannot use %q with uid %d, try with sudo", name, who.UID)
+		return nil, fmt.Errorf("cannot use %q with uid %d: only root may", name, who.UID)
 	}
 	c := &command{m: m, services: s, connections: conns, caller: who, flags: pflag.NewFlagSet(name, pflag.ContinueOnError)}
 	c.flags.SetOutput(io.Discard)
