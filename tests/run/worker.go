@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -238,7 +239,8 @@ func (w *worker) runPart(ctx context.Context, m machine, j *job, log io.Writer, 
 func (w *worker) debug(ctx context.Context, m machine, j *job, path string, about *strings.Builder) {
 	list := j.debugParts()
 	if !j.onHost() {
-		list = append(parts("journal of snapd", "journalctl --no-pager -o short-precise -n 60 -u snapd"), list...)
+		list = slices.Concat(parts("journal of snapd", "journalctl --no-pager -o short-precise -n 60 -u snapd"),
+			parts("where the last changes spent their time", "for id in $(snap changes | awk '$1 > 0 { print $1 }' | tail -n 12); do snap debug timings $id; done"), list)
 	}
 	for _, p := range list {
 		out, err := os.Create(path + ".debug")
