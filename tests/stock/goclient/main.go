@@ -21,6 +21,17 @@ func main() {
 	}
 }
 
+// ready returns a change that has ended. The library has no call that waits.
+func ready(c *client.Client, id string) (*client.Change, error) {
+	for {
+		ch, err := c.Change(id)
+		if err != nil || ch.Ready {
+			return ch, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // run installs the file, goes through a snap's life, and removes it.
 func run(file string) error {
 	c := client.New(&client.Config{DisableAuth: true, UserAgent: "goclient"})
@@ -34,24 +45,19 @@ func run(file string) error {
 		if err != nil {
 			return fmt.Errorf("cannot %s: %w", what, err)
 		}
-		for {
-			ch, err := c.Change(id)
-			if err != nil {
-				return fmt.Errorf("cannot %s: %w", what, err)
-			}
-			if ch.Ready {
-				if ch.Err != "" {
-					return fmt.Errorf("cannot %s: %s", what, ch.Err)
-				}
-				var names []string
-				if err := ch.Get("snap-names", &names); err != nil {
-					return fmt.Errorf("cannot read what %s was about: %w", what, err)
-				}
-				fmt.Println(what, ch.Kind, ch.Status, names)
-				return nil
-			}
-			time.Sleep(100 * time.Millisecond)
+		ch, err := ready(c, id)
+		if err != nil {
+			return fmt.Errorf("cannot %s: %w", what, err)
 		}
+		if ch.Err != "" {
+			return fmt.Errorf("cannot %s: %s", what, ch.Err)
+		}
+		var names []string
+		if err := ch.Get("snap-names", &names); err != nil {
+			return fmt.Errorf("cannot read what %s was about: %w", what, err)
+		}
+		fmt.Println(what, ch.Kind, ch.Status, names)
+		return nil
 	}
 	id, err := c.InstallPath(file, "", &client.SnapOptions{Dangerous: true})
 	if err := wait("install a file", id, err); err != nil {

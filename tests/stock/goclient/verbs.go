@@ -68,17 +68,12 @@ func holds(c *client.Client, wait await) error {
 	if err != nil {
 		return fmt.Errorf("cannot refresh all: %w", err)
 	}
-	for {
-		ch, err := c.Change(id)
-		if err != nil {
-			return fmt.Errorf("cannot refresh all: %w", err)
-		}
-		if ch.Ready {
-			fmt.Println("refresh all", ch.Status)
-			return nil
-		}
-		time.Sleep(100 * time.Millisecond)
+	ch, err := ready(c, id)
+	if err != nil {
+		return fmt.Errorf("cannot refresh all: %w", err)
 	}
+	fmt.Println("refresh all", ch.Status)
+	return nil
 }
 
 // readings asks for what can be read besides.
