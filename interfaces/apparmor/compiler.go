@@ -3,14 +3,16 @@
 package apparmor
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"endured/dirs"
@@ -22,8 +24,11 @@ type Compiler interface {
 	Check() error
 	// ID identifies what the result depends on besides the text and the kernel.
 	ID() string
-	// Compile compiles the profiles of one text in one go.
-	Compile(ctx context.Context, policy string) ([]byte, error)
+	// Compile compiles texts of one profile each, all in one go, and returns the
+	// results under the texts' names, which are names of files. What does not
+	// compile is missing, and the error says why; the others are there all the
+	// same. dir is a directory to work in: it is made, and is gone afterwards.
+	Compile(ctx context.Context, dir string, texts map[string]string) (map[string][]byte, error)
 }
 
 // ErrNoParser is why nothing is enforced on a host without apparmor_parser.
@@ -81,26 +86,69 @@ func (p *parser) ID() string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-func (p *parser) Compile(ctx context.Context, policy string) ([]byte, error) {
+// Compile has the parser write its cache, which holds a file for each text. The
+// parser works on several at a time.
+func (p *parser) Compile(ctx context.Context, dir string, texts map[string]string) (map[string][]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	args := []string{"--skip-kernel-load", "--skip-cache", "--skip-read-cache", "--quiet", "--stdout"}
+	if err := os.RemoveAll(dir); err != nil { // of an attempt that was cut off
+		return nil, fmt.Errorf("cannot compile AppArmor profiles: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	in, out := filepath.Join(dir, "texts"), filepath.Join(dir, "compiled")
+	args := p.args(out)
+	for _, d := range []string{in, out} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot compile AppArmor profiles: %w", err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		path := filepath.Join(in, name)
+		if err := os.WriteFile(path, []byte(texts[name]), 0o600); err != nil {
+			return nil, fmt.Errorf("cannot compile AppArmor profiles: %w", err)
+		}
+		args = append(args, path)
+	}
+	c := exec.CommandContext(ctx, p.program, args...)
+	complaint, failed := c.CombinedOutput()
+	// below a directory that is named for the kernel's features
+	files, err := filepath.Glob(filepath.Join(out, "*", "*"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot compile AppArmor profiles: %w", err)
+	}
+	compiled := map[string][]byte{}
+	for _, f := range files {
+		if _, asked := texts[filepath.Base(f)]; !asked {
+			continue
+		}
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("cannot compile AppArmor profiles: %w", err)
+		}
+		if len(data) > 0 {
+			compiled[filepath.Base(f)] = data
+		}
+	}
+	said := strings.TrimSpace(strings.ReplaceAll(string(complaint), in+"/", ""))
+	switch {
+	case failed != nil:
+		return compiled, fmt.Errorf("cannot compile AppArmor profiles: apparmor_parser: %w: %s", failed, said)
+	case len(compiled) < len(texts):
+		return compiled, fmt.Errorf("cannot compile AppArmor profiles: apparmor_parser gave %d of %d: %s", len(compiled), len(texts), said)
+	}
+	return compiled, nil
+}
+
+// args are the parser's, but for the texts. Simplifying expressions takes it
+// longer than it saves, and gives the same result.
+func (p *parser) args(out string) []string {
+	args := []string{"--skip-kernel-load", "--skip-read-cache", "--write-cache", "--cache-loc", out, "--quiet", "--Optimize=no-expr-simplify"}
 	if p.abi != "" {
 		args = append(args, "--policy-features", p.abi)
 	}
 	if p.kernel != "" {
 		args = append(args, "--kernel-features", p.kernel)
 	}
-	c := exec.CommandContext(ctx, p.program, args...)
-	c.Stdin = strings.NewReader(policy)
-	var out, complaint bytes.Buffer
-	c.Stdout, c.Stderr = &out, &complaint
-	if err := c.Run(); err != nil {
-		return nil, fmt.Errorf("cannot compile AppArmor profiles: apparmor_parser: %w: %s", err, strings.TrimSpace(complaint.String()))
-	}
-	if out.Len() == 0 {
-		return nil, fmt.Errorf("cannot compile AppArmor profiles: apparmor_parser gave nothing: %s", strings.TrimSpace(complaint.String()))
-	}
-	return out.Bytes(), nil
+	return args
 }

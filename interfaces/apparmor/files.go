@@ -55,9 +55,9 @@ func readJSON(path string, v any) (found bool, err error) {
 	return true, nil
 }
 
-// all reads every set, by file name. One that cannot be read is an error, and
-// does not hide the others.
-func (s *Store) all() ([]*Set, error) {
+// sets reads the sets of a snap, "" for all, by file name. One that cannot be read
+// is an error, and does not hide the others.
+func (s *Store) sets(of string) ([]*Set, error) {
 	entries, err := os.ReadDir(s.Dirs.ProfileSets())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -70,8 +70,8 @@ func (s *Store) all() ([]*Set, error) {
 	for _, e := range entries {
 		name, rest, ok := strings.Cut(strings.TrimSuffix(e.Name(), ".json"), "_")
 		rev, err := snap.ParseRevision(rest)
-		if !ok || err != nil {
-			continue // not written here, or not completely
+		if !ok || err != nil || of != "" && of != name {
+			continue // another's, or not written here, or not completely
 		}
 		set, err := s.read(name, rev)
 		switch {

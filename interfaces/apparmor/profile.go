@@ -122,19 +122,6 @@ func (s *Set) Texts() (map[string]string, error) {
 	return out, nil
 }
 
-// policy is the text of all profiles, in the order of their labels.
-func (s *Set) policy() (string, error) {
-	texts, err := s.Texts()
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	for _, l := range s.Labels() {
-		b.WriteString(texts[l])
-	}
-	return b.String(), nil
-}
-
 func (s *Set) text(p *Profile) (string, error) {
 	if err := s.check(p); err != nil {
 		return "", err

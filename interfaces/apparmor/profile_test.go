@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -67,22 +68,39 @@ func TestGolden(t *testing.T) {
 			if string(want) != got {
 				t.Errorf("%s differs (-update accepts); got:\n%s", path, got)
 			}
-			compiled, err := parser.Compile(t.Context(), got)
+			compiled, err := parser.Compile(t.Context(), filepath.Join(t.TempDir(), "work"), map[string]string{"one": got})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(string(compiled), set.Labels()[0]) {
+			if !strings.Contains(string(compiled["one"]), set.Labels()[0]) {
 				t.Errorf("what was compiled does not name %s", set.Labels()[0])
 			}
 		})
 	}
 }
 
-func TestParserRefuses(t *testing.T) {
+// TestParserOfSeveral: each text has a result of its own, and one that does not
+// compile keeps no other from it.
+func TestParserOfSeveral(t *testing.T) {
 	t.Parallel()
-	_, err := apparmor.Offline(dirs.New("/")).Compile(t.Context(), "profile x {\n /a rz,\n}\n")
-	if err == nil || !strings.Contains(err.Error(), "syntax error") {
+	parser := apparmor.Offline(dirs.New("/"))
+	dir := filepath.Join(t.TempDir(), "work")
+	texts := map[string]string{"a": "profile first {\n /a r,\n}\n", "b": "profile second {\n /b r,\n}\n", "c": "profile x {\n /a rz,\n}\n", "d": "profile y {\n /a px,\n /a ix,\n}\n"}
+	compiled, err := parser.Compile(t.Context(), dir, texts)
+	if err == nil || !strings.Contains(err.Error(), "error for c in profile c at line 2: syntax error") || !strings.Contains(err.Error(), "profile y: has merged rule /a with conflicting x modifiers") {
 		t.Errorf("got %v", err)
+	}
+	if len(compiled) != 2 || !strings.Contains(string(compiled["a"]), "first") || !strings.Contains(string(compiled["b"]), "second") || strings.Contains(string(compiled["b"]), "first") {
+		t.Errorf("got %q", compiled)
+	}
+	delete(texts, "c")
+	delete(texts, "d")
+	again, err := parser.Compile(t.Context(), dir, texts)
+	if err != nil || !reflect.DeepEqual(again, compiled) {
+		t.Errorf("alone: %v, %q", err, again)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s is left (%v)", dir, err)
 	}
 }
 
@@ -203,11 +221,7 @@ func TestInterfaces(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				all := ""
-				for _, text := range texts {
-					all += text
-				}
-				if _, err := apparmor.Offline(dirs.New("/")).Compile(t.Context(), all); err != nil {
+				if _, err := apparmor.Offline(dirs.New("/")).Compile(t.Context(), filepath.Join(t.TempDir(), "work"), texts); err != nil {
 					t.Error(err)
 				}
 			}

@@ -22,7 +22,7 @@ import (
 func (s *Store) Restore(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sets, err := s.all()
+	sets, err := s.sets("")
 	errs := []error{err}
 	var loaded []string
 	if s.Enforced() {
@@ -30,12 +30,23 @@ func (s *Store) Restore(ctx context.Context) error {
 			return errors.Join(append(errs, err)...)
 		}
 	}
+	var stale []*Set
+	var pieces []piece
 	for _, set := range sets {
 		fresh, err := s.fresh(set, loaded)
 		if err == nil && !fresh {
-			if _, _, err = s.enforce(ctx, set); err == nil {
-				err = s.writeTexts(set)
-			}
+			var more []piece
+			more, err = s.pieces(set)
+			stale, pieces = append(stale, set), append(pieces, more...)
+		}
+		errs = append(errs, err)
+	}
+	// where little is at hand, after an update of the kernel or the compiler, all of it is compiled in one go
+	have, _, err := s.compiled(ctx, pieces)
+	errs = append(errs, err)
+	for _, set := range stale {
+		if _, err = s.load(have, set); err == nil {
+			err = s.writeTexts(set)
 		}
 		errs = append(errs, err)
 	}
@@ -65,7 +76,7 @@ func (s *Store) fresh(set *Set, loaded []string) (bool, error) {
 func (s *Store) Clean(installed func(name string, rev snap.Revision) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sets, err := s.all()
+	sets, err := s.sets("")
 	if err != nil {
 		return err // what cannot be read may be anybody's
 	}

@@ -24,6 +24,7 @@ import (
 // fakeKernel loads what fakeCompiler made.
 type fakeKernel struct {
 	off      error
+	features string
 	profiles map[string]string // label to text
 	carriers map[string][]int
 	loads    int
@@ -31,7 +32,7 @@ type fakeKernel struct {
 }
 
 func (k *fakeKernel) Check() error              { return k.off }
-func (k *fakeKernel) Features() (string, error) { return "features", nil }
+func (k *fakeKernel) Features() (string, error) { return k.features, nil }
 
 var head = regexp.MustCompile(`(?m)^profile "([^"]+)"`)
 
@@ -41,7 +42,7 @@ func (k *fakeKernel) Replace(compiled []byte) error {
 		return err
 	}
 	k.loads++
-	text := strings.TrimPrefix(string(compiled), "compiled:")
+	text := string(compiled)
 	at := head.FindAllStringSubmatchIndex(text, -1)
 	for n, m := range at {
 		end := len(text)
@@ -72,6 +73,7 @@ func (k *fakeKernel) Carriers() (map[string][]int, error) { return k.carriers, n
 type fakeCompiler struct {
 	off  error
 	runs int
+	last []string // the labels of the last run, sorted
 	// refuse is text that does not compile.
 	refuse string
 }
@@ -79,18 +81,28 @@ type fakeCompiler struct {
 func (c *fakeCompiler) Check() error { return c.off }
 func (c *fakeCompiler) ID() string   { return "1" }
 
-func (c *fakeCompiler) Compile(_ context.Context, policy string) ([]byte, error) {
+func (c *fakeCompiler) Compile(_ context.Context, _ string, texts map[string]string) (map[string][]byte, error) {
 	c.runs++
-	if c.refuse != "" && strings.Contains(policy, c.refuse) {
-		return nil, errors.New("conflicting x modifiers")
+	c.last = nil
+	var err error
+	out := map[string][]byte{}
+	for name, text := range texts {
+		c.last = append(c.last, head.FindStringSubmatch(text)[1])
+		if c.refuse != "" && strings.Contains(text, c.refuse) {
+			err = errors.New("conflicting x modifiers")
+			continue
+		}
+		out[name] = []byte(text)
 	}
-	return []byte("compiled:" + policy), nil
+	sort.Strings(c.last)
+	return out, err
 }
 
 type fixture struct {
 	dirs     dirs.Dirs
 	kernel   *fakeKernel
 	compiler *fakeCompiler
+	log      *slog.Logger
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -98,11 +110,12 @@ func newFixture(t *testing.T) *fixture {
 		dirs:     dirs.New(t.TempDir()),
 		kernel:   &fakeKernel{profiles: map[string]string{}, carriers: map[string][]int{}},
 		compiler: &fakeCompiler{},
+		log:      slog.New(slog.DiscardHandler),
 	}
 }
 
 func (f *fixture) store() *apparmor.Store {
-	return apparmor.NewStore(apparmor.Config{Dirs: f.dirs, Kernel: f.kernel, Compiler: f.compiler, Log: slog.New(slog.DiscardHandler)})
+	return apparmor.NewStore(apparmor.Config{Dirs: f.dirs, Kernel: f.kernel, Compiler: f.compiler, Log: f.log})
 }
 
 func (f *fixture) files(t *testing.T, dir string) []string {
@@ -124,6 +137,10 @@ func set(rev snap.Revision, apps ...string) *apparmor.Set {
 		s.Profiles = append(s.Profiles, apparmor.Profile{App: a, Service: true})
 	}
 	return s
+}
+
+func left(rev snap.Revision, follow ...string) apparmor.Left {
+	return apparmor.Left{Revision: rev, Follow: follow}
 }
 
 func must(t *testing.T, err error) {
@@ -288,17 +305,17 @@ func TestSeal(t *testing.T) {
 	s := f.store()
 	load(t, s, set(1, "a", "b"), set(2, "a"))
 	open, next := f.kernel.profiles["snap.web.a.1"], f.kernel.profiles["snap.web.a.2"]
-	if _, err := s.PrepareSeal(t.Context(), "web", 1, 2, []string{"a"}); err != nil {
+	if _, err := s.PrepareSeal(t.Context(), "web", 2, left(1, "a")); err != nil {
 		t.Fatal(err)
 	}
 	if f.kernel.profiles["snap.web.a.1"] != open {
 		t.Error("preparing sealed already")
 	}
 	runs := f.compiler.runs
-	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
-	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
 	must(t, s.Unseal(t.Context(), "web", 1))
-	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
 	if f.compiler.runs != runs {
 		t.Errorf("the seal was compiled %d times more", f.compiler.runs-runs)
 	}
@@ -333,13 +350,13 @@ func TestSeal(t *testing.T) {
 		t.Error("still known as sealed", err)
 	}
 	// neither what has no profiles nor what is classic is an error
-	must(t, s.Seal(t.Context(), "web", 9, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(9, "a")))
 	must(t, s.Unseal(t.Context(), "web", 9))
 	classic := set(3, "a")
 	classic.Mode = apparmor.Unconfined
 	load(t, s, classic)
 	before := f.kernel.loads
-	must(t, s.Seal(t.Context(), "web", 3, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(3, "a")))
 	must(t, s.Unseal(t.Context(), "web", 3))
 	if f.kernel.loads != before {
 		t.Error("a classic snap was sealed")
@@ -354,10 +371,10 @@ func TestSealWithoutExec(t *testing.T) {
 	s := f.store()
 	load(t, s, set(1, "a"), set(2, "a"))
 	f.compiler.refuse = " px "
-	_, err := s.PrepareSeal(t.Context(), "web", 1, 2, []string{"a"})
+	_, err := s.PrepareSeal(t.Context(), "web", 2, left(1, "a"))
 	must(t, err)
 	runs := f.compiler.runs
-	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
 	if f.compiler.runs != runs {
 		t.Error("compiled again")
 	}
@@ -371,7 +388,7 @@ func TestRestoreAfterBoot(t *testing.T) {
 	f := newFixture(t)
 	s := f.store()
 	load(t, s, set(1, "a"), set(2, "a"))
-	must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
 	want := f.kernel.profiles["snap.web.a.2"]
 	runs := f.compiler.runs
 	f.kernel.profiles = map[string]string{}
@@ -453,7 +470,7 @@ func TestHostWithoutAppArmor(t *testing.T) {
 				t.Errorf("enforced %v, %v, labels %v", s.Enforced(), s.WhyNot(), s.Labels())
 			}
 			load(t, s, set(1, "a"), set(2, "a"))
-			must(t, s.Seal(t.Context(), "web", 1, 2, []string{"a"}))
+			must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
 			must(t, s.Unseal(t.Context(), "web", 1))
 			must(t, s.Restore(t.Context()))
 			must(t, s.Unload(t.Context(), "web", 1))

@@ -34,12 +34,13 @@ type Profiles interface {
 	WhyNot() error
 	Labels() bool
 	Set(name string, rev snap.Revision) (*apparmor.Set, error)
-	Load(ctx context.Context, set *apparmor.Set) (apparmor.Cost, error)
+	Load(ctx context.Context, sets ...*apparmor.Set) (apparmor.Cost, error)
+	Setup(ctx context.Context, set *apparmor.Set, left ...apparmor.Left) (apparmor.Cost, error)
 	Unload(ctx context.Context, name string, rev snap.Revision) error
-	PrepareSeal(ctx context.Context, name string, rev, successor snap.Revision, follow []string) (apparmor.Cost, error)
 	Restore(ctx context.Context) error
 	Mark() error
 	Clean(installed func(name string, rev snap.Revision) bool) error
+	Prune(busy func(name string) bool) error
 	Lingers() <-chan struct{}
 	Lingering() []apparmor.Lingering
 	UnloadLingering(name string, rev snap.Revision) error
@@ -157,37 +158,36 @@ func (m *Manager) set(info *snap.Info) (*apparmor.Set, error) {
 }
 
 // Update makes the profiles of every installed revision of a snap what its
-// connections are now. What is sealed stays sealed.
-func (m *Manager) Update(ctx context.Context, name string) error {
+// connections are now, all or none. What is sealed stays sealed.
+func (m *Manager) Update(ctx context.Context, name string) (apparmor.Cost, error) {
 	rec, err := m.Snaps.Lookup(name)
 	if err != nil {
-		return err
+		return apparmor.Cost{}, err
 	}
-	var errs []error
-	for i := range rec.Sequence {
-		errs = append(errs, m.update(ctx, name, &rec.Sequence[i]))
-	}
-	return errors.Join(errs...)
+	return m.update(ctx, name, rec.Sequence)
 }
 
-func (m *Manager) update(ctx context.Context, name string, e *snapstate.Revision) error {
-	info, err := m.Snaps.Info(name, e)
-	if err != nil {
-		return err
+func (m *Manager) update(ctx context.Context, name string, revs []snapstate.Revision) (apparmor.Cost, error) {
+	var sets []*apparmor.Set
+	for i := range revs {
+		info, err := m.Snaps.Info(name, &revs[i])
+		if err != nil {
+			return apparmor.Cost{}, err
+		}
+		set, err := m.set(info)
+		if err != nil {
+			return apparmor.Cost{}, err
+		}
+		have, err := m.Profiles.Set(name, info.Revision)
+		if err != nil {
+			return apparmor.Cost{}, err
+		}
+		if have != nil {
+			set.Seal = have.Seal
+		}
+		sets = append(sets, set)
 	}
-	set, err := m.set(info)
-	if err != nil {
-		return err
-	}
-	have, err := m.Profiles.Set(name, e.Revision)
-	if err != nil {
-		return err
-	}
-	if have != nil {
-		set.Seal = have.Seal
-	}
-	_, err = m.Profiles.Load(ctx, set)
-	return err
+	return m.Profiles.Load(ctx, sets...)
 }
 
 // Start puts the profiles in order that an earlier daemon left: those of
@@ -199,8 +199,10 @@ func (m *Manager) Start(ctx context.Context) error {
 	m.all.Go(func() { m.linger(lctx) })
 	errs := []error{m.Profiles.Mark(), m.Profiles.Restore(ctx)}
 	var recs []*snapstate.Record
+	var busy []string
 	err := m.State.View(func(tx *state.Tx) (err error) {
 		recs, err = snapstate.All(tx)
+		busy = snapstate.Busy(tx)
 		return err
 	})
 	if err != nil {
@@ -208,16 +210,17 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 	for _, r := range recs {
 		for i := range r.Sequence {
-			e := &r.Sequence[i]
-			if have, err := m.Profiles.Set(r.Name, e.Revision); err != nil || have == nil {
-				errs = append(errs, err, m.update(ctx, r.Name, e))
+			if have, err := m.Profiles.Set(r.Name, r.Sequence[i].Revision); err != nil || have == nil {
+				_, failed := m.update(ctx, r.Name, r.Sequence[i:i+1])
+				errs = append(errs, err, failed)
 			}
 		}
 	}
 	errs = append(errs, m.Profiles.Clean(func(name string, rev snap.Revision) bool {
-		busy := m.Snaps.Arriving(name, rev)
-		return busy || slices.ContainsFunc(recs, func(r *snapstate.Record) bool { return r.Name == name && r.Rev(rev) != nil })
+		arriving := m.Snaps.Arriving(name, rev)
+		return arriving || slices.ContainsFunc(recs, func(r *snapstate.Record) bool { return r.Name == name && r.Rev(rev) != nil })
 	}))
+	errs = append(errs, m.Profiles.Prune(func(name string) bool { return slices.Contains(busy, name) }))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot put AppArmor profiles in order: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"endured/interfaces/apparmor"
 	"endured/overlord/lifecycle"
@@ -23,8 +22,8 @@ type before struct {
 }
 
 // doSetup loads the profiles of the revision that becomes current, under names
-// that nothing carries yet, and compiles the seal of the one that is left: in
-// the switch it only has to be loaded.
+// that nothing carries yet, and compiles the seals of the ones that are left: in
+// the switch they only have to be loaded.
 func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, error) {
 	s, err := m.Snaps.SetupOf(t)
 	if err != nil {
@@ -34,31 +33,33 @@ func (m *Manager) doSetup(ctx context.Context, t *state.Task) (state.Commit, err
 	if err != nil {
 		return nil, err
 	}
-	old, err := m.remember(t, s)
-	if err != nil {
+	if err := m.remember(t, s); err != nil {
 		return nil, err
 	}
 	set, err := m.set(to)
 	if err != nil {
 		return nil, err
 	}
-	cost, err := m.Profiles.Load(ctx, set)
+	var left []apparmor.Left
+	if !s.From.Unset() && s.From != s.To {
+		left = append(left, apparmor.Left{Revision: s.From, Follow: followers(from)})
+	}
+	if !s.Brings() { // what is sealed is unsealed in the switch
+		have, err := m.Profiles.Set(s.Snap, s.To)
+		if err != nil {
+			return nil, err
+		}
+		if have != nil {
+			set.Seal = have.Seal
+		}
+	}
+	cost, err := m.Profiles.Setup(ctx, set, left...)
 	if err != nil {
 		return nil, err
 	}
-	if !s.From.Unset() && s.From != s.To {
-		more, err := m.Profiles.PrepareSeal(ctx, s.Snap, s.From, s.To, followers(from))
-		if err != nil {
-			if !errors.Is(context.Cause(ctx), state.ErrShutdown) {
-				err = errors.Join(err, m.takeBack(ctx, s, old))
-			}
-			return nil, err
-		}
-		cost.Compile += more.Compile
-	}
 	why := m.Profiles.WhyNot()
 	if why == nil {
-		t.Log("Profiles of %d programs: compiled in %s, loaded in %s", len(set.Profiles), ms(cost.Compile), ms(cost.Load))
+		t.Log("Profiles of %d programs: %s", len(set.Profiles), cost)
 	}
 	return func(tx *state.Tx) error {
 		if why != nil && set.Mode == apparmor.Enforce && len(set.Profiles) > 0 {
@@ -80,10 +81,6 @@ func followers(info *snap.Info) []string {
 	return out
 }
 
-func ms(d time.Duration) string {
-	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
-}
-
 // Shortfall says what is not enforced of strict confinement on a host where
 // profiles have no effect, for the given reason.
 func Shortfall(why error) string {
@@ -97,19 +94,19 @@ const beforeKey = "profiles-before"
 
 // remember notes what the revision's profiles were made from before the task
 // ran for the first time. A run that a crash cut off may have replaced them.
-func (m *Manager) remember(t *state.Task, s *snapstate.Setup) (*before, error) {
+func (m *Manager) remember(t *state.Task, s *snapstate.Setup) error {
 	var b before
 	err := t.Get(beforeKey, &b)
 	if err == nil || !errors.Is(err, state.ErrNoState) {
-		return &b, err
+		return err
 	}
 	if b.Set, err = m.Profiles.Set(s.Snap, s.To); err != nil {
-		return nil, err
+		return err
 	}
 	if b.Set != nil {
 		b.Seal = b.Set.Seal
 	}
-	return &b, m.State.Update(func(tx *state.Tx) error { return tx.Task(t.ID()).Set(beforeKey, &b) })
+	return m.State.Update(func(tx *state.Tx) error { return tx.Task(t.ID()).Set(beforeKey, &b) })
 }
 
 func (m *Manager) undoSetup(ctx context.Context, t *state.Task) (state.Commit, error) {

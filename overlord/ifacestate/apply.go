@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"endured/interfaces/apparmor"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/wrappers"
@@ -65,8 +66,12 @@ func (m *Manager) apply(ctx context.Context, t *state.Task, name string) (change
 		return false, err
 	}
 	if m.profiles != nil {
-		if err := m.profiles.Update(ctx, name); err != nil {
+		cost, err := m.profiles.Update(ctx, name)
+		if err != nil {
 			return false, err
+		}
+		if cost != (apparmor.Cost{}) {
+			t.Log("Profiles of %s: %s", name, cost)
 		}
 	}
 	set, err := wrappers.Units(info, m.wrap)

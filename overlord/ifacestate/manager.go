@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"endured/interfaces"
+	"endured/interfaces/apparmor"
 	"endured/overlord/snapstate"
 	"endured/overlord/state"
 	"endured/snap"
@@ -30,7 +31,7 @@ type Systemd interface {
 type Profiles interface {
 	// Update makes the profiles of every installed revision of a snap what its
 	// connections are now. Running processes are under them at once.
-	Update(ctx context.Context, snapName string) error
+	Update(ctx context.Context, snapName string) (apparmor.Cost, error)
 }
 
 // Config is what a Manager is made of.

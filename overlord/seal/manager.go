@@ -39,10 +39,10 @@ import (
 type Profiles interface {
 	// Seal takes the permission to write the revision's data out of its
 	// profiles, and lets processes of the apps that follow execute programs of
-	// the successor under its own; nil is for those that followed before.
-	Seal(ctx context.Context, snapName string, rev, successor snap.Revision, follow []string) error
+	// the successor under its own, also of those that followed before.
+	Seal(ctx context.Context, snapName string, successor snap.Revision, left apparmor.Left) error
 	// PrepareSeal does what of it takes time and changes nothing.
-	PrepareSeal(ctx context.Context, snapName string, rev, successor snap.Revision, follow []string) (apparmor.Cost, error)
+	PrepareSeal(ctx context.Context, snapName string, successor snap.Revision, left ...apparmor.Left) (apparmor.Cost, error)
 	// Unseal puts them back. It is no error if they are as they were.
 	Unseal(ctx context.Context, snapName string, rev snap.Revision) error
 	// Enforced tells whether the kernel does what profiles say.
@@ -131,7 +131,7 @@ func (m *Manager) Prepare(ctx context.Context, s Spec) {
 	if m.Profiles == nil || !m.Profiles.Enforced() {
 		return
 	}
-	if _, err := m.Profiles.PrepareSeal(ctx, s.Record.Name, s.Revision, s.Successor, s.Follow); err != nil {
+	if _, err := m.Profiles.PrepareSeal(ctx, s.Record.Name, s.Successor, apparmor.Left{Revision: s.Revision, Follow: s.Follow}); err != nil {
 		m.Log.Warn("cannot prepare a seal", "snap", s.Record.Name, "revision", s.Revision, "err", err)
 	}
 }

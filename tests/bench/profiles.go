@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"endured/dirs"
@@ -91,14 +90,19 @@ func (b *bench) compile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var policy strings.Builder
+	policy := map[string]string{}
 	for _, t := range texts {
 		text, err := os.ReadFile(t)
 		if err != nil {
 			return err
 		}
-		policy.Write(text)
+		policy[filepath.Base(t)] = string(text)
 	}
+	work, err := os.MkdirTemp("", "bench-profiles-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
 	parser := apparmor.Offline(dirs.New("/"))
 	if err := parser.Check(); err != nil {
 		return fmt.Errorf("cannot compile profiles, run: make deps (%w)", err)
@@ -107,11 +111,14 @@ func (b *bench) compile(ctx context.Context) error {
 	size := 0
 	for range compileRuns {
 		began := time.Now()
-		out, err := parser.Compile(ctx, policy.String())
+		out, err := parser.Compile(ctx, filepath.Join(work, "compile"), policy)
 		if err != nil {
 			return err
 		}
-		size = len(out)
+		size = 0
+		for _, o := range out {
+			size += len(o)
+		}
 		took = append(took, milliseconds(time.Since(began)))
 	}
 	fmt.Printf("\nCompiling %d profiles here, without a kernel to load them: %.1f / %.1f ms (median / maximum of %d), %d KiB\n",
