@@ -23,6 +23,7 @@ build: ## bin/snap, bin/snapctl, bin/snapd and the test programs
 	$(BUILD) -o bin/snapctl ./cmd/snapctl
 	$(BUILD) -o bin/snapd ./cmd/snapd
 	$(BUILD) -o bin/snapd-apparmor ./cmd/snapd-apparmor
+	$(BUILD) -o bin/snapd-content ./cmd/snapd-content
 	$(BUILD) -o bin/device ./tests/device
 	$(BUILD) -o bin/vm ./tests/vm
 	$(BUILD) -o bin/fixture ./tests/lib/fixture
@@ -76,7 +77,8 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 	install -D -m 755 bin/snapctl $(DESTDIR)$(PREFIX)/bin/snapctl
 	install -D -m 755 $(SNAPD) $(DESTDIR)$(PREFIX)/lib/snapd/snapd
 	install -D -m 755 bin/snapd-apparmor $(DESTDIR)$(PREFIX)/lib/snapd/snapd-apparmor
-	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service snapd.apparmor.service; do \
+	install -D -m 755 bin/snapd-content $(DESTDIR)$(PREFIX)/lib/snapd/snapd-content
+	for u in snapd.socket snapd.service snapd-refresh-gate@.service snapd-stop-reason.service snapd.apparmor.service snapd-content@.service; do \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 		sed 's|/usr/lib/snapd/|$(PREFIX)/lib/snapd/|g' data/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; done
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants
@@ -86,11 +88,11 @@ install: build ## install below $(DESTDIR)$(PREFIX); refused where another snapd
 
 uninstall: ## take away what install brought; refused while snaps are installed
 	@DESTDIR='$(DESTDIR)' tests/lib/may-uninstall
-	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/bin/snapctl $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)$(PREFIX)/lib/snapd/snapd-apparmor $(DESTDIR)/etc/profile.d/snapd.sh \
+	rm -f $(DESTDIR)$(PREFIX)/bin/snap $(DESTDIR)$(PREFIX)/bin/snapctl $(DESTDIR)$(PREFIX)/lib/snapd/snapd $(DESTDIR)$(PREFIX)/lib/snapd/snapd-apparmor $(DESTDIR)$(PREFIX)/lib/snapd/snapd-content $(DESTDIR)/etc/profile.d/snapd.sh \
 		$(DESTDIR)/usr/share/dbus-1/system.d/snapd.system-services.conf
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.service
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-refresh-gate@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-stop-reason.service \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.apparmor.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants/snapd.apparmor.service
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/snapd-content@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/snapd.apparmor.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sysinit.target.wants/snapd.apparmor.service
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snap.1.gz $(DESTDIR)$(PREFIX)/share/man/man1/snap-*.1.gz \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/snap $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_snap \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/snap.fish

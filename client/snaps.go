@@ -331,9 +331,11 @@ type Sandbox struct {
 // an empty directory is shown there.
 type SandboxMount struct {
 	Source   string `json:"source,omitempty"`
+	Within   string `json:"within,omitempty"` // see mount.Part
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read-only,omitempty"`
 	Optional bool   `json:"optional,omitempty"` // left out if the source is not there
+	Closed   string `json:"closed,omitempty"`   // see mount.Part
 }
 
 // Track (additive) asks the daemon to put the calling process into a scope of

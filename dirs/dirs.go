@@ -114,6 +114,19 @@ func (d Dirs) SealBook(name string, rev fmt.Stringer) string {
 	return d.join("run/snapd/seal", name+"_"+rev.String())
 }
 
+// SharedSealed exists while what a revision shares of its data is sealed: who is
+// shown it from then on may only read it.
+func (d Dirs) SharedSealed(name string, rev fmt.Stringer) string {
+	return d.SealBook(name, rev) + ".shared"
+}
+
+// AllContent holds, by unit, what services are to be shown of other snaps. Only
+// root gets there, and no strict service: it is not in Run, which those see.
+func (d Dirs) AllContent() string { return d.join("run/snapd-content") }
+
+// Content is where that of one unit stands ready, by number.
+func (d Dirs) Content(unit string) string { return filepath.Join(d.AllContent(), unit) }
+
 // FlagMark is there while files of a revision's data may be flagged immutable.
 // It lies on the same file system, so that no loss of power takes the mark and
 // leaves a flag.

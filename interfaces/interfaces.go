@@ -84,7 +84,10 @@ type Spec struct {
 // Mount is a directory of another snap that a service sees at a place of its own.
 type Mount struct {
 	Source, Target string // clean absolute paths without metacharacters
-	ReadOnly       bool
+	// Within is at or above the source, and root's: what lies below it is the other
+	// snap's to change, and no link there may lead out of it.
+	Within   string
+	ReadOnly bool
 }
 
 // Rules adds lines of AppArmor's language.

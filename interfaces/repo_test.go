@@ -176,7 +176,7 @@ func TestRepository(t *testing.T) {
 	}
 	next.Revision = 9 // not the current one
 	s, err := r.SpecFor(next, "web")
-	if err != nil || len(s.Mounts) != 1 || s.Mounts[0] != (interfaces.Mount{Source: "/snap/docs/current/docs", Target: "/var/snap/web/common/docs", ReadOnly: true}) {
+	if err != nil || len(s.Mounts) != 1 || s.Mounts[0] != (interfaces.Mount{Source: "/snap/docs/current/docs", Within: "/snap/docs/current", Target: "/var/snap/web/common/docs", ReadOnly: true}) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if got := r.Unknown(next); !slices.Equal(got, []string{"plug odd (camera-of-tomorrow)"}) {

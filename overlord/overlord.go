@@ -113,7 +113,7 @@ func New(c Config) (*Overlord, error) {
 	hooks := hookstate.New(hookstate.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Snaps: snaps, Journal: c.Journal, Log: c.Log, Wrap: wrap, CgroupRoot: c.CgroupRoot,
 	}, run)
-	seals := seal.New(seal.Config{Dirs: c.Dirs, State: st, Snaps: snaps, Profiles: profiles, Unsealable: unsealable(plugs), Shares: builtin.SharesData, Log: c.Log, Fault: c.FaultHook})
+	seals := seal.New(seal.Config{Dirs: c.Dirs, State: st, Snaps: snaps, Profiles: profiles, Unsealable: unsealable(plugs), Shared: builtin.SharedData, Log: c.Log, Fault: c.FaultHook})
 	cut := cutover.New(cutover.Config{
 		Dirs: c.Dirs, State: st, Systemd: c.Systemd, Hooks: hooks, Snaps: snaps, Seals: seals, Log: c.Log, Wrap: wrap, BootID: c.BootID,
 		CgroupRoot: c.CgroupRoot, Fault: c.FaultHook,

@@ -49,10 +49,11 @@ type Confinement struct {
 	Directives []systemd.Option
 }
 
-// Bind is a directory shown at another place. A source that is not there at the
-// start is left out: another snap may have yet to make it.
+// Bind is a directory of another snap shown at another place. A source that is
+// not there at the start is left out: the other snap may have yet to make it.
 type Bind struct {
 	Source, Target string // clean absolute paths
+	Within         string // is root's; no link below it may lead out of it
 	ReadOnly       bool
 }
 
@@ -62,9 +63,9 @@ type Bind struct {
 const refusedCalls = "@clock @cpu-emulation @debug @keyring @module @mount @obsolete @raw-io @reboot @swap " +
 	"acct bpf open_by_handle_at quotactl quotactl_fd userfaultfd vhangup"
 
-// ConfineOptions are the directives of the [Service] section that confine a
-// service or, as "hook.NAME", a hook.
-func ConfineOptions(info *snap.Info, appOrHook string, o Options) ([]systemd.Option, error) {
+// ConfineOptions are the directives of the [Service] section of a unit that
+// confine a service or, as "hook.NAME", a hook.
+func ConfineOptions(info *snap.Info, appOrHook, unit string, o Options) ([]systemd.Option, error) {
 	c, err := confinementOf(info, appOrHook, o)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func ConfineOptions(info *snap.Info, appOrHook string, o Options) ([]systemd.Opt
 	if c.Delegate {
 		opts = append(opts, opt("Delegate", "yes"))
 	}
-	binds, err := bindOptions(c.Binds)
+	binds, err := contentOptions(unit, c.Binds)
 	if err != nil {
 		return nil, fmt.Errorf("cannot show a directory to %q: %w", info.Name+"."+appOrHook, err)
 	}
@@ -137,22 +138,4 @@ func runOptions(more []string) []systemd.Option {
 		opts = append(opts, opt("BindPaths", "-"+strings.Join(slices.Compact(shown), " -")))
 	}
 	return opts
-}
-
-func bindOptions(binds []Bind) ([]systemd.Option, error) {
-	var opts []systemd.Option
-	for _, b := range binds {
-		for _, p := range []string{b.Source, b.Target} {
-			// a colon separates the two, and white space one pair from the next
-			if full, err := expandPath(p, nil); err != nil || full != p || strings.ContainsAny(p, ": \t\"'\\%") {
-				return nil, fmt.Errorf("%q is not a clean absolute path without spaces, colons or quotes", p)
-			}
-		}
-		name := "BindPaths"
-		if b.ReadOnly {
-			name = "BindReadOnlyPaths"
-		}
-		opts = append(opts, opt(name, "-"+b.Source+":"+b.Target))
-	}
-	return opts, nil
 }

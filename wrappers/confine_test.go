@@ -28,7 +28,10 @@ func (c confiner) Confinement(info *snap.Info, appOrHook string) (wrappers.Confi
 		out.NoNewPrivileges = true
 		out.Capabilities = append(out.Capabilities, "CAP_NET_ADMIN", "CAP_KILL")
 		out.Syscalls = []string{"@keyring", "bpf"}
-		out.Binds = []wrappers.Bind{{Source: "/var/snap/other/common/a", Target: "/snap/guarded/7/a", ReadOnly: true}, {Source: "/b", Target: "/c"}}
+		out.Binds = []wrappers.Bind{
+			{Source: "/var/snap/other/common/a", Within: "/var/snap/other/common", Target: "/snap/guarded/7/a", ReadOnly: true},
+			{Source: "/b", Within: "/b", Target: "/c"},
+		}
 		out.Directives = []systemd.Option{{Name: "LimitNOFILE", Value: "1000"}}
 		out.Run = []string{"/run/utmp", "/run/dbus", "/run/utmp"}
 	case "manager":
@@ -63,7 +66,7 @@ func TestConfined(t *testing.T) {
 func TestConfineHook(t *testing.T) {
 	t.Parallel()
 	info := parse(t, "name: guarded\nversion: \"1\"\n", 7)
-	opts, err := wrappers.ConfineOptions(info, "hook.configure", confinedOptions())
+	opts, err := wrappers.ConfineOptions(info, "hook.configure", "snap.guarded.hook.configure-3.service", confinedOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,10 +85,14 @@ func TestNotConfined(t *testing.T) {
 	if _, err := wrappers.Units(info, o); err == nil || !strings.Contains(err.Error(), `cannot tell how "guarded.svc" is confined: no record`) {
 		t.Errorf("got %v", err)
 	}
-	for _, b := range []wrappers.Bind{
+	for n, b := range []wrappers.Bind{
+		{Source: "/a", Target: "/b"},
 		{Source: "/a:/b", Target: "/c"}, {Source: "/a", Target: "/c /d"}, {Source: "a", Target: "/c"}, {Source: "/a/../b", Target: "/c"},
 		{Source: "/a", Target: "/c\nExecStart=/x"}, {Source: "/a", Target: "/%h"}, {Source: "/$A", Target: "/b"}, {Source: "", Target: "/b"},
 	} {
+		if n > 0 {
+			b.Within = "/"
+		}
 		o.Confiner = binder{b}
 		if _, err := wrappers.Units(info, o); err == nil {
 			t.Errorf("%+v is mounted", b)

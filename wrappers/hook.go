@@ -98,18 +98,18 @@ func hookUnitText(h *snap.Hook, r HookRun, o Options) ([]byte, error) {
 		}
 		service = append(service, opt("Environment", line))
 	}
-	confined, err := ConfineOptions(h.Snap, app.Name, o)
+	unit := HookUnitName(h.Snap.Name, h.Name, r.ID)
+	confined, err := ConfineOptions(h.Snap, app.Name, unit, o)
 	if err != nil {
 		return nil, err
 	}
 	service = append(service, confined...)
-	return systemd.Unit{
-		sect("Unit",
-			opt("Description", "Hook "+h.Name+" of snap "+h.Snap.Name),
-			opt("X-Snappy", "yes"),
-			opt("X-Revision", h.Snap.Revision.String()),
-			opt("Requires", mount),
-			opt("After", mount)),
-		sect("Service", service...),
-	}.Bytes()
+	order := append([]systemd.Option{
+		opt("Description", "Hook "+h.Name+" of snap "+h.Snap.Name),
+		opt("X-Snappy", "yes"),
+		opt("X-Revision", h.Snap.Revision.String()),
+		opt("Requires", mount),
+		opt("After", mount),
+	}, contentOrder(unit, confined)...)
+	return systemd.Unit{sect("Unit", order...), sect("Service", service...)}.Bytes()
 }

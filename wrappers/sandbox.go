@@ -43,11 +43,11 @@ func AppSandbox(app *snap.App, o Options) (Sandbox, error) {
 		out.Mounts = append(out.Mounts, runParts(c.Run, o)...)
 	}
 	for _, b := range c.Binds {
-		source, err := o.resolveCurrent(b.Source)
+		p, err := o.contentPart(b)
 		if err != nil {
 			return Sandbox{}, fmt.Errorf("cannot show a directory to %q: %w", app.Snap.Name+"."+app.Name, err)
 		}
-		out.Content = append(out.Content, mount.Part{Source: source, Target: o.Dirs.Under(b.Target), ReadOnly: b.ReadOnly, Optional: true})
+		out.Content = append(out.Content, p)
 	}
 	return out, nil
 }

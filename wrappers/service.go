@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,11 +32,11 @@ func serviceUnit(app *snap.App, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	confined, err := ConfineOptions(app.Snap, app.Name, o)
+	confined, err := ConfineOptions(app.Snap, app.Name, app.Unit(), o)
 	if err != nil {
 		return nil, err
 	}
-	unit := unitOptions(app, slices.ContainsFunc(confined, func(o systemd.Option) bool { return o.Name == "AppArmorProfile" }))
+	unit := append(unitOptions(app, has(confined, "AppArmorProfile")), contentOrder(app.Unit(), confined)...)
 	u := systemd.Unit{sect("Unit", unit...), sect("Service", append(service, confined...)...)}
 	if !app.Activated() {
 		u = append(u, sect("Install", opt("WantedBy", "multi-user.target")))

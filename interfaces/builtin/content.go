@@ -40,19 +40,29 @@ func content() interfaces.Interface {
 	}
 }
 
-// SharesData tells whether a snap has a slot by which others may write to its
-// $SNAP_DATA: what they have mounted is to be sealed with it.
-func SharesData(info *snap.Info) bool {
+// SharedData lists which directories of a snap's $SNAP_DATA, relative to it,
+// other snaps may write to, and which they may only read. What they have mounted
+// is to be sealed with it.
+func SharedData(info *snap.Info) (write, read []string) {
 	for _, s := range info.Slots {
 		if s.Interface != "content" {
 			continue
 		}
 		dirs, err := shared(s)
-		if err == nil && slices.ContainsFunc(dirs, func(d contentDir) bool { return d.write && d.in == "$SNAP_DATA" }) {
-			return true
+		if err != nil {
+			continue
+		}
+		for _, d := range dirs {
+			switch {
+			case d.in != "$SNAP_DATA":
+			case d.write:
+				write = append(write, d.rel)
+			default:
+				read = append(read, d.rel)
+			}
 		}
 	}
-	return false
+	return write, slices.DeleteFunc(read, func(rel string) bool { return slices.Contains(write, rel) })
 }
 
 // contentDir is a directory that a slot shares.
@@ -177,11 +187,11 @@ func contentMounts(p *snap.Plug, s *snap.Slot) ([]interfaces.Mount, error) {
 	}[t.in], t.rel)
 	var out []interfaces.Mount
 	for _, d := range list {
-		source := path.Join(map[string]string{
+		within := map[string]string{
 			"$SNAP": layout.Current(provider.Name), "$SNAP_DATA": layout.CurrentData(provider.Name),
 			"$SNAP_COMMON": layout.Common(provider.Name),
-		}[d.in], d.rel)
-		m := interfaces.Mount{Source: source, Target: target, ReadOnly: !d.write}
+		}[d.in]
+		m := interfaces.Mount{Source: path.Join(within, d.rel), Within: within, Target: target, ReadOnly: !d.write}
 		if len(list) > 1 || s.Attrs["source"] != nil {
 			name := path.Base(d.rel)
 			if d.rel == "" {

@@ -5,7 +5,6 @@ package mount
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +17,9 @@ import (
 type Place struct {
 	Dev  uint64 // as in mountinfo, which need not be st_dev
 	Root string
+	// Apart is a directory of the host's where mounts do not count: only root gets
+	// there, and copies of the namespace have them. "" is for none.
+	Apart string
 }
 
 // PlaceOf finds the place of a directory as the daemon sees it. Its last
@@ -47,7 +49,7 @@ func PlaceOf(dir string) (Place, error) {
 			if err != nil {
 				return fail(err)
 			}
-			return Place{m.Dev(), filepath.Join(m.Root, rest)}, nil
+			return Place{Dev: m.Dev(), Root: filepath.Join(m.Root, rest)}, nil
 		}
 	}
 	return fail(fmt.Errorf("no mount has the number %d", id))
@@ -55,7 +57,7 @@ func PlaceOf(dir string) (Place, error) {
 
 // Holds tells whether what is mounted lies at or below the place.
 func (p Place) Holds(m osutil.Mount) bool {
-	return m.Dev() == p.Dev && below(m.Root, p.Root)
+	return m.Dev() == p.Dev && below(m.Root, p.Root) && (p.Apart == "" || !below(m.Point, p.Apart))
 }
 
 // In tells whether any of what is mounted lies at or below the place, and whether
@@ -65,7 +67,7 @@ func (p Place) In(mounts []osutil.Mount, sealed bool, before []Mark) (has, writa
 	for _, m := range mounts {
 		if p.Holds(m) {
 			has = true
-			writable = writable || !isReadOnly(m) || sealed && !slices.Contains(before, markOf(m))
+			writable = writable || !isReadOnly(m) || sealed && !marked(m, before)
 		}
 	}
 	return has, writable

@@ -17,9 +17,15 @@ import (
 type Part struct {
 	// Source and Target are clean absolute paths without links in them. Without
 	// a source an empty directory is seen.
-	Source, Target string
-	ReadOnly       bool
-	Optional       bool // left out if the source is not there
+	Source string
+	// Within is at or above the source: links below it are followed, but not out
+	// of it. "" is for no links at all.
+	Within   string
+	Target   string
+	ReadOnly bool
+	Optional bool // left out if the source is not there
+	// Closed is a file, or "": while it exists what is mounted is read-only.
+	Closed string
 }
 
 // Private gives the calling thread a mount namespace of its own with these
@@ -44,7 +50,7 @@ func Private(parts []Part) (moved bool, err error) {
 	trees := make([]*tree, 0, len(parts))
 	defer func() {
 		for _, t := range trees {
-			unix.Close(t.fd)
+			t.close()
 		}
 	}()
 	for _, p := range parts {
@@ -58,8 +64,12 @@ func Private(parts []Part) (moved bool, err error) {
 		trees = append(trees, t)
 	}
 	for _, t := range trees {
-		if err := t.attach(); err != nil {
-			return false, fmt.Errorf("cannot show something else at %s: %w", t.target, err)
+		err := t.attach()
+		if err == nil && t.closed() {
+			err = setReadOnly(t.fd, true)
+		}
+		if err != nil {
+			return false, fmt.Errorf("cannot show something else at %s: %w", t.Target, err)
 		}
 	}
 	if cwdErr == nil && unix.Chdir(cwd) == nil {
@@ -70,21 +80,27 @@ func Private(parts []Part) (moved bool, err error) {
 
 // tree is a mount that is nowhere to be seen yet.
 type tree struct {
-	fd     int
-	dir    bool
-	target string
+	Part
+	fd   int
+	dir  bool
+	host int // see closed; -1 for none
 }
 
 func pick(p Part) (*tree, error) {
 	if p.Source == "" {
 		fd, err := emptyTree()
-		return &tree{fd, true, p.Target}, err
+		return &tree{p, fd, true, -1}, err
 	}
-	at, err := openNoLinks(p.Source)
+	at, err := p.open()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(at)
+	return clone(at, p)
+}
+
+// clone makes a mount of what is open.
+func clone(at int, p Part) (*tree, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(at, &st); err != nil {
 		return nil, err
@@ -99,7 +115,15 @@ func pick(p Part) (*tree, error) {
 			return nil, err
 		}
 	}
-	return &tree{fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, p.Target}, nil
+	t := &tree{p, fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, -1}
+	if p.Closed != "" {
+		t.host, err = unix.Open(filepath.Dir(filepath.Dir(p.Closed)), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.close()
+			return nil, fmt.Errorf("cannot tell whether it is sealed: %w", err)
+		}
+	}
+	return t, nil
 }
 
 // emptyTree is a directory in memory, of 16 MiB at most.
@@ -125,11 +149,51 @@ func openNoLinks(path string) (int, error) {
 	return fd, err
 }
 
+// open opens the source. What lies below Within is a snap's, which may put a
+// link there at any moment.
+func (p Part) open() (int, error) {
+	if p.Within == "" {
+		return openNoLinks(p.Source)
+	}
+	top, err := openNoLinks(p.Within)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(top)
+	rest, err := filepath.Rel(p.Within, p.Source)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Openat2(top, rest, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
+	if err == unix.EXDEV {
+		return -1, fmt.Errorf("a symbolic link leads out of %s: %w", p.Within, err)
+	}
+	return fd, err
+}
+
+// closed is asked once the part is mounted: who closes it makes the file first,
+// and looks for mounts afterwards. The directory two above the file, as the host
+// has it, was opened before, since something else may be mounted there by now.
+func (t *tree) closed() bool {
+	if t.host < 0 {
+		return false
+	}
+	name := filepath.Join(filepath.Base(filepath.Dir(t.Closed)), filepath.Base(t.Closed))
+	return unix.Faccessat(t.host, name, unix.F_OK, 0) != unix.ENOENT
+}
+
+func (t *tree) close() {
+	unix.Close(t.fd)
+	if t.host >= 0 {
+		unix.Close(t.host)
+	}
+}
+
 // attach puts the tree to its place, which is made if it is not there.
 func (t *tree) attach() error {
-	at, err := openNoLinks(t.target)
+	at, err := openNoLinks(t.Target)
 	if err == unix.ENOENT {
-		at, err = makePlace(t.target, t.dir)
+		at, err = makePlace(t.Target, t.dir)
 	}
 	if err != nil {
 		return err
@@ -141,7 +205,7 @@ func (t *tree) attach() error {
 // MakeTarget makes the place at which a part is to be seen, as root, if it is not
 // there, for a thread that must not.
 func MakeTarget(p Part) error {
-	src, err := openNoLinks(p.Source)
+	src, err := p.open()
 	if err == unix.ENOENT && p.Optional {
 		return nil
 	}

@@ -35,10 +35,14 @@ type Change struct {
 }
 
 // Mark names a mount that was read-only before anybody sealed anything. It is
-// the same in copies of the namespace.
+// the same in copies of the namespace. Without a point it is every mount of the root.
 type Mark struct {
 	Point string `json:"point"`
 	Root  string `json:"root"`
+}
+
+func marked(m osutil.Mount, marks []Mark) bool {
+	return slices.ContainsFunc(marks, func(k Mark) bool { return k.Root == m.Root && (k.Point == "" || k.Point == m.Point) })
 }
 
 func markOf(m osutil.Mount) Mark { return Mark{m.Point, m.Root} }
@@ -251,7 +255,7 @@ func (n *Namespace) MakeWritable(place Place, before []Mark) error {
 				return err
 			}
 			for _, m := range slices.Backward(mounts) {
-				if !place.Holds(m) || done[m.ID] || !isReadOnly(m) || slices.Contains(before, markOf(m)) {
+				if !place.Holds(m) || done[m.ID] || !isReadOnly(m) || marked(m, before) {
 					continue
 				}
 				fd, err := in.open(m)

@@ -278,7 +278,7 @@ func (sw *Switch) removeUnits(c course, target wrappers.Set) (removed []string, 
 			removed = append(removed, f.Path)
 		}
 	}
-	return removed, nil
+	return removed, wrappers.SweepContent(sw.m.Wrap)
 }
 
 // resetRemoved makes systemd forget a failure of what has no unit file any more:

@@ -262,5 +262,5 @@ func (m *Manager) takeAway(ctx context.Context, unit string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove the unit of a hook: %w", err)
 	}
-	return nil
+	return wrappers.SweepContent(m.Wrap)
 }

@@ -35,6 +35,7 @@ func (m *Manager) applyAll(ctx context.Context, t *state.Task, names []string) e
 			errs = append(errs, fmt.Errorf("cannot make systemd read units: %w", err))
 		}
 	}
+	errs = append(errs, wrappers.SweepContent(m.wrap))
 	return errors.Join(errs...)
 }
 

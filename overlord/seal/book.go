@@ -60,8 +60,10 @@ func (m *Manager) writeBook(name string, rev snap.Revision, b *book) error {
 
 func (m *Manager) dropBook(name string, rev snap.Revision) error {
 	path := m.Dirs.SealBook(name, rev)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot forget what was sealed: %w", err)
+	for _, p := range []string{m.Dirs.SharedSealed(name, rev), path} {
+		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot forget what was sealed: %w", err)
+		}
 	}
 	_ = os.Remove(filepath.Dir(path)) // when it is empty
 	return nil

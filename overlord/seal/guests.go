@@ -4,6 +4,11 @@ package seal
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"endured/interfaces/mount"
 	"endured/osutil"
@@ -21,7 +26,7 @@ func (m *Manager) guests(ctx context.Context, rec *snapstate.Record, rev snap.Re
 		return nil, nil, err
 	}
 	if b != nil {
-		before = b.Before
+		before = append(m.readMarks(rec, rev, place), b.Before...)
 	}
 	others, err := m.Snaps.Others(ctx, rec)
 	if err != nil {
@@ -40,4 +45,52 @@ func (m *Manager) guests(ctx context.Context, rec *snapstate.Record, rev snap.Re
 		}
 	}
 	return writers, readers, nil
+}
+
+// readMarks are for what others may only read: it was read-only before it was
+// sealed, whoever has mounted it, and whenever.
+func (m *Manager) readMarks(rec *snapstate.Record, rev snap.Revision, place mount.Place) []mount.Mark {
+	info := m.infoOf(rec, rev)
+	if m.Shared == nil || info == nil {
+		return nil
+	}
+	var marks []mount.Mark
+	_, read := m.Shared(info)
+	for _, rel := range read {
+		marks = append(marks, mount.Mark{Root: filepath.Join(place.Root, rel)})
+	}
+	return marks
+}
+
+// sharesData tells whether other snaps may write to some of a revision's data.
+func (m *Manager) sharesData(info *snap.Info) bool {
+	if m.Shared == nil || info == nil {
+		return false
+	}
+	write, _ := m.Shared(info)
+	return len(write) > 0
+}
+
+// closeShared has what is shown to services of other snaps from now on be
+// read-only, so that what starts between the seal and the commit of a refresh is
+// sealed, too. The file comes first: what is mounted before it is there is found
+// here, and what is mounted afterwards finds the file.
+func (m *Manager) closeShared(name string, rev snap.Revision, place mount.Place) error {
+	if err := osutil.WriteFile(m.Dirs.SharedSealed(name, rev), nil, 0o600); err != nil {
+		return fmt.Errorf("cannot note what is sealed: %w", err)
+	}
+	return mount.ReadyReadOnly(m.Dirs.AllContent(), place, true)
+}
+
+func (m *Manager) openShared(name string, rev snap.Revision, place mount.Place) error {
+	if err := os.Remove(m.Dirs.SharedSealed(name, rev)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot forget what was sealed: %w", err)
+	}
+	return mount.ReadyReadOnly(m.Dirs.AllContent(), place, false)
+}
+
+func (m *Manager) placeOf(name string, rev snap.Revision) (mount.Place, error) {
+	place, err := mount.PlaceOf(m.Dirs.Data(name, rev))
+	place.Apart = m.Dirs.AllContent()
+	return place, err
 }

@@ -60,11 +60,12 @@ type Config struct {
 	// Unsealable says why what an app was given keeps a seal from being whole,
 	// a clause each; nil if nothing of the kind is given.
 	Unsealable func(info *snap.Info, app string) []string
-	// Shares tells whether a revision lets other snaps mount some of its data; nil
-	// if none does. Only then they are looked at.
-	Shares func(info *snap.Info) bool
+	// Shared lists the directories of a revision's data, relative to it, that other
+	// snaps may mount to write there, and those to read only; nil if there are none.
+	// Other snaps are looked at only where they may write.
+	Shared func(info *snap.Info) (write, read []string)
 	// Fault is for crash tests and nil otherwise. It is called after each step,
-	// with "seal:do:" and noted, profiles, mount (in one namespace), mounts, marked
+	// with "seal:do:" and noted, shared (what others are shown from now on), profiles, mount (in one namespace), mounts, marked
 	// (no file is flagged yet), append-only (the first flag of an open file), flag,
 	// files; and with "seal:undo:" and files, mounts, profiles, forgotten.
 	Fault func(point string)
@@ -178,24 +179,34 @@ func (m *Manager) unsealMounts(ctx context.Context, rec *snapstate.Record, rev s
 	if err != nil || b == nil {
 		return err
 	}
-	place, err := mount.PlaceOf(m.Dirs.Data(rec.Name, rev))
+	place, err := m.placeOf(rec.Name, rev)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	var also []snapstate.Process
-	if b.Guests {
-		writers, readers, err := m.guests(ctx, rec, rev, place)
-		if err != nil {
-			return err
-		}
-		also = append(writers, readers...)
+	if err := m.openShared(rec.Name, rev, place); err != nil {
+		return err
 	}
-	namespaces, err := m.namespaces(ctx, rec, also)
-	for _, ns := range namespaces {
-		err = errors.Join(err, ns.MakeWritable(place, b.Before))
+	procs, err := m.processes(ctx, rec, nil)
+	if err != nil {
+		return err
+	}
+	err = makeWritable(procs, place, b.Before)
+	if b.Guests {
+		writers, readers, gerr := m.guests(ctx, rec, rev, place)
+		marks := append(m.readMarks(rec, rev, place), b.Before...)
+		err = errors.Join(err, gerr, makeWritable(append(writers, readers...), place, marks))
+	}
+	return err
+}
+
+// makeWritable takes the seal of mounts back in the namespaces of these processes.
+func makeWritable(procs []snapstate.Process, place mount.Place, before []mount.Mark) error {
+	list, err := mount.Namespaces(pidsOf(procs))
+	for _, ns := range list {
+		err = errors.Join(err, ns.MakeWritable(place, before))
 		ns.Close()
 	}
 	return err
@@ -207,11 +218,15 @@ func (m *Manager) namespaces(ctx context.Context, rec *snapstate.Record, also []
 	if err != nil {
 		return nil, err
 	}
+	return mount.Namespaces(pidsOf(procs))
+}
+
+func pidsOf(procs []snapstate.Process) []int {
 	pids := make([]int, len(procs))
 	for i, p := range procs {
 		pids[i] = p.PID
 	}
-	return mount.Namespaces(pids)
+	return pids
 }
 
 func (m *Manager) processes(ctx context.Context, rec *snapstate.Record, also []snapstate.Process) ([]snapstate.Process, error) {

@@ -39,7 +39,9 @@ type run struct {
 	dir   string
 	place mount.Place
 	procs map[int]*snapstate.SealedProcess
-	// visitors are processes of other snaps that have some of the data mounted.
+	// shares tells that other snaps may have some of the data mounted, and visitors
+	// are their processes that have.
+	shares   bool
 	visitors []snapstate.Process
 	seal     *snapstate.Seal
 	why      reasons
@@ -56,8 +58,8 @@ func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error)
 		return nil, err
 	}
 	info := r.info()
-	shares := info != nil && r.Shares != nil && r.Shares(info)
-	if len(r.procs) == 0 && !shares {
+	r.shares = r.sharesData(info)
+	if len(r.procs) == 0 && !r.shares {
 		return &Result{}, nil
 	}
 	flags := r.flags()
@@ -66,14 +68,22 @@ func (m *Manager) seal(ctx context.Context, s Spec, again bool) (*Result, error)
 		return r.judged(), nil
 	}
 	var err error
-	if r.place, err = mount.PlaceOf(r.dir); errors.Is(err, fs.ErrNotExist) {
+	if r.place, err = r.placeOf(r.Record.Name, r.Revision); errors.Is(err, fs.ErrNotExist) {
 		return &Result{}, nil
 	} else if err != nil {
 		return nil, err
 	}
-	if shares {
+	if r.shares {
 		if err := r.invite(ctx); err != nil {
 			return nil, err
+		}
+		if len(r.procs) == 0 { // but somebody may be starting
+			if _, err := r.round(nil, nil); err != nil {
+				return nil, err
+			}
+			if err := r.invite(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if len(r.procs) == 0 {
@@ -187,7 +197,7 @@ func (r *run) open(before func() ([]mount.Mark, error)) error {
 		if b.Before, err = before(); err != nil {
 			return err
 		}
-		b.Noted, b.Guests = true, len(r.visitors) > 0
+		b.Noted, b.Guests = true, r.shares
 	}
 	if err := r.writeBook(r.Record.Name, r.Revision, b); err != nil {
 		return err
@@ -218,6 +228,11 @@ func (r *run) mounts(ctx context.Context) error {
 		if err := r.stay(ctx); err != nil {
 			return err
 		}
+		if r.shares {
+			if err := r.invite(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	r.seal.Pending = true
 	r.why.add("it makes mount namespaces faster than they can be sealed", 0)
@@ -236,6 +251,10 @@ func (r *run) round(list []*mount.Namespace, done map[uint64]bool) (fresh bool, 
 		}
 		return before, nil
 	})
+	if err == nil && r.shares {
+		err = r.closeShared(r.Record.Name, r.Revision, r.place)
+		r.fault("do:shared")
+	}
 	if err != nil {
 		return false, err
 	}
@@ -363,12 +382,15 @@ func (r *run) units() []snapstate.UnitSeal {
 	return out
 }
 
-func (r *run) info() *snap.Info {
-	e := r.Record.Rev(r.Revision)
+func (r *run) info() *snap.Info { return r.infoOf(r.Record, r.Revision) }
+
+// infoOf returns nil where nothing is known of a revision.
+func (m *Manager) infoOf(rec *snapstate.Record, rev snap.Revision) *snap.Info {
+	e := rec.Rev(rev)
 	if e == nil {
 		return nil
 	}
-	info, err := r.Snaps.Info(r.Record.Name, e)
+	info, err := m.Snaps.Info(rec.Name, e)
 	if err != nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"io"
 	"log/slog"
 	"os"
@@ -301,9 +302,9 @@ func TestGuests(t *testing.T) {
 		}
 	}
 	w.rec.Sequence[0].YAML = "name: demo\nversion: '1'\nsummary: s\ndescription: d\n"
-	shares := true
+	write := []string{"in"}
 	config := w.config
-	config.Shares = func(*snap.Info) bool { return shares }
+	config.Shared = func(*snap.Info) (w, r []string) { return write, []string{"seen"} }
 	w.m = seal.New(config)
 	pids := filepath.Join(filepath.Dir(filepath.Dir(w.pids)), "snap.other.app.service/cgroup.procs")
 	if err := os.MkdirAll(filepath.Dir(pids), 0o755); err != nil {
@@ -322,10 +323,23 @@ func TestGuests(t *testing.T) {
 	}
 	guest.mustNot("echo >" + away + "/in/f")
 	guest.must("cat " + away + "/in/f")
+	// what mounts it now finds it closed, and what it may only read stays so
+	closed := w.dirs.SharedSealed("demo", snap.Revision(1))
+	if _, err := os.Stat(closed); err != nil {
+		t.Error(err)
+	}
+	late := w.actorIn(pids, true)
+	late.must(fmt.Sprintf("umount -l $D && mkdir %[1]s/late && mount --bind $D/in %[1]s/in && mount -o remount,bind,ro %[1]s/in && "+
+		"mount --bind $D/seen %[1]s/late && mount -o remount,bind,ro %[1]s/late && cd /", away))
 	w.unseal()
+	if _, err := os.Stat(closed); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	late.must("echo >" + away + "/in/f")
+	late.mustNot("echo >" + away + "/late/f")
 	guest.must("echo >" + away + "/in/f")
 	guest.mustNot("echo >" + away + "/seen/f")
-	shares = false
+	write = nil
 	if res, err := w.m.Seal(t.Context(), seal.Spec{Record: w.rec, Revision: 1, Successor: 2}); err != nil || res.Seal != nil {
 		t.Errorf("of a snap that shares nothing: %+v %v", res.Seal, err)
 	}

@@ -160,7 +160,7 @@ func (m *Manager) erase(ctx context.Context, name string, rev snap.Revision) err
 	if err := treecopy.Remove(ctx, m.Dirs.Data(name, rev)); err != nil {
 		errs = append(errs, fmt.Errorf("cannot remove data of revision %s of snap %q: %w", rev, name, err))
 	}
-	for _, f := range []string{m.Dirs.FlagMark(name, rev), m.Dirs.SealBook(name, rev)} {
+	for _, f := range []string{m.Dirs.FlagMark(name, rev), m.Dirs.SharedSealed(name, rev), m.Dirs.SealBook(name, rev)} {
 		if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("cannot remove what is left of a seal: %w", err))
 		}

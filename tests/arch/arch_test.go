@@ -33,7 +33,7 @@ var layers = [][]string{
 	{"overlord"},
 	{"client"},
 	{"daemon"},
-	{"cmd/snapd", "cmd/snapd-apparmor", "cmd/snap", "cmd/snapctl"},
+	{"cmd/snapd", "cmd/snapd-apparmor", "cmd/snapd-content", "cmd/snap", "cmd/snapctl"},
 }
 
 const (

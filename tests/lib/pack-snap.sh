@@ -62,7 +62,7 @@ for e in "$@"; do
 		;;
 	copy:*=*)
 		mkdir -p "$(dirname "$tree/${key#copy:}")"
-		cp -p "$value" "$tree/${key#copy:}"
+		cp -pP "$value" "$tree/${key#copy:}"
 		;;
 	-*) sed -i "/^  ${e#-}:\$/,/^  [^ ]\|^[^ ]/{/^  ${e#-}:\$/d;/^    /d}" "$tree/meta/snap.yaml" ;;
 	*=*)
