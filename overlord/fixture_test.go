@@ -259,6 +259,13 @@ func (m *machine) hook(broken func(unit, rev string) error, onCall func(call str
 }
 
 func (m *machine) called(call string) error {
+	if f := strings.Fields(call); f[0] == "StartUnit" && strings.HasSuffix(f[1], ".mount") {
+		parts := strings.Split(strings.TrimSuffix(f[1], ".mount"), "-")
+		where := filepath.Join(append([]string{m.root}, parts...)...)
+		if there, _ := os.ReadDir(where); len(there) > 0 {
+			return fmt.Errorf("%s is mounted, and its loop device never appears", where) // as systemd without udev
+		}
+	}
 	m.mu.Lock()
 	f := m.onCall
 	m.mu.Unlock()

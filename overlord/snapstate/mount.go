@@ -54,8 +54,16 @@ func (m *Manager) mountRevision(ctx context.Context, name string, e *Revision) e
 	if _, err := m.Systemd.Enable(ctx, unit); err != nil {
 		return fmt.Errorf("cannot enable mount of snap %q: %w", name, err)
 	}
-	if err := m.Systemd.Run(ctx, "start", unit, "replace"); err != nil {
+	sts, err := m.Systemd.Status(ctx, unit)
+	if err != nil {
 		return fmt.Errorf("cannot mount snap %q: %w", name, err)
+	}
+	// After a crash it may be mounted, by the boot too. A start then waits for the
+	// loop device, which without udev systemd never sees.
+	if sts[0].ActiveState != "active" {
+		if err := m.Systemd.Run(ctx, "start", unit, "replace"); err != nil {
+			return fmt.Errorf("cannot mount snap %q: %w", name, err)
+		}
 	}
 	// what is mounted must be what was validated
 	got, err := os.ReadFile(filepath.Join(where, "meta/snap.yaml"))
