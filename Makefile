@@ -44,9 +44,8 @@ stock: ## Debian's own snap command and snapd's Go client library, for tests/sto
 e2e: build stage stock ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
 
-soak: deps build stage ## 200 power cuts in the middle of refreshes, and what else make test does less often (root, hours)
-	POWER_CUTS=200 $(GO) run ./tests/run -v tests/vm-host/power
-	STEPS=all REFRESHES=20 POINTS=all $(GO) run ./tests/run -v tests/crash/steps tests/crash/records tests/vm/records tests/vm/seal-steps
+soak: deps build stage ## 200 power cuts in the middle of refreshes, and what else make test does less often (root, an hour)
+	GO=$(GO) tests/lib/soak
 
 stage: ## build/stage: what devices and VMs get, a daemon built for crash tests
 	@rm -rf build/stage
