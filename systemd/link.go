@@ -12,11 +12,14 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // link is one connection. go-systemd and raw calls share it.
@@ -24,6 +27,7 @@ type link struct {
 	bus   *dbus.Conn
 	sd    *sd.Conn
 	onBus bool // through dbus-daemon
+	sock  net.Conn
 }
 
 func (l *link) lost() <-chan struct{} { return l.bus.Context().Done() }
@@ -93,7 +97,7 @@ func (m *Manager) dialOne(ctx context.Context, dial func(context.Context) (net.C
 	}
 	stop := context.AfterFunc(ctx, func() { bus.Close() })
 	defer stop()
-	l := &link{bus: bus, onBus: onBus}
+	l := &link{bus: bus, onBus: onBus, sock: c}
 	if err := l.open(ctx); err != nil {
 		bus.Close()
 		return nil, err
@@ -169,7 +173,7 @@ func (l *link) nudge(log *slog.Logger) (answered func()) {
 	t := time.AfterFunc(nudgeAfter, func() {
 		tick := time.NewTicker(nudgeAfter)
 		defer tick.Stop()
-		for {
+		for n := 1; ; n++ {
 			l.bus.Object(busName, managerObj).Go("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoReplyExpected, nil)
 			select {
 			case <-done:
@@ -177,12 +181,40 @@ func (l *link) nudge(log *slog.Logger) (answered func()) {
 				return
 			case <-tick.C:
 			}
+			if n == tellAfter {
+				log.Warn("systemd does not answer", append([]any{"since", time.Since(began)}, l.sight()...)...)
+			}
 		}
 	})
 	return func() {
 		t.Stop()
 		close(done)
 	}
+}
+
+// tellAfter is after how many nudges the log says what is to be seen.
+const tellAfter = 5
+
+// sight is what can be seen of a connection on which nothing comes: what waits
+// on its way, and what PID 1 is doing.
+func (l *link) sight() []any {
+	var out []any
+	if sc, ok := l.sock.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				unread, _ := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+				unsent, _ := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+				out = append(out, "unread", unread, "untaken", unsent)
+			})
+		}
+	}
+	for _, name := range []string{"wchan", "stack", "stat"} {
+		data, err := os.ReadFile("/proc/1/" + name)
+		if err == nil {
+			out = append(out, name, strings.TrimSpace(string(data)))
+		}
+	}
+	return out
 }
 
 // subscribe makes systemd send signals. It is needed once for each start of
