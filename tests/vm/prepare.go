@@ -222,10 +222,7 @@ func (h *host) awaitInit(ctx context.Context, r *record) error {
 
 // awaitBoot tells a guest that waits in its ramdisk to go on, and returns when its systemd has started everything.
 func (h *host) awaitBoot(ctx context.Context, r *record) error {
-	if err := awaitGuest(ctx, r.address(), guest.Boot, "init"); err != nil {
-		return err
-	}
-	if err := awaitGuest(ctx, r.address(), guest.Hello, "agent"); err != nil {
+	if err := bootGuest(ctx, r.address()); err != nil {
 		return err
 	}
 	var state strings.Builder

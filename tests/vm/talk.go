@@ -99,6 +99,27 @@ func awaitGuest(ctx context.Context, address, verb, who string) error {
 	}
 }
 
+// bootGuest has init go on until the agent answers. What init was told without its answer arriving in time may have been
+// done, so each round asks first who is there.
+func bootGuest(ctx context.Context, address string) error {
+	for {
+		a, err := ask(ctx, address, 2*time.Second, wake(guest.Hello))
+		if err == nil && a.Who == "init" {
+			_, err = ask(ctx, address, 2*time.Second, wake(guest.Boot))
+		} else if err == nil && a.Who == "agent" {
+			return nil
+		}
+		if said := new(guestError); errors.As(err, &said) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // streams are what a command in the guest is connected to.
 type streams struct {
 	in       io.Reader
