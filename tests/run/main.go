@@ -4,9 +4,10 @@
 //
 // It reads the same spread.yaml and task.yaml files as upstream spread, which
 // cannot be had from the registries. Each worker serves one backend, "device"
-// or "vm": it boots a machine with the program of that name in bin, runs the
-// project's prepare once in it, then suites and tasks as spread does. Two
-// variables of a suite or task mean something more here, and nothing to spread:
+// or "vm", and the other when its own has no more jobs: it boots a machine with
+// the program of that name in bin, runs the project's prepare once in it, then
+// suites and tasks as spread does. Two variables of a suite or task mean
+// something more here, and nothing to spread:
 //
 //	HOST_SIDE: 1     its scripts run on the host, with $DEVICE (the backend's
 //	                 program), $DEVICE_NAME (the first letters of the names it
@@ -55,8 +56,8 @@ func parse(args []string) (*options, error) {
 	f.BoolVar(&o.list, "list", false, "list the jobs and exit")
 	f.BoolVar(&o.verbose, "v", false, "show the output of every job")
 	f.BoolVar(&o.keep, "keep", false, "leave the machine of a failed job running")
-	f.IntVar(&o.workers, "j", 2, "number of workers with a device")
-	f.IntVar(&o.vms, "vms", 1, "number of workers with a VM, beside them")
+	f.IntVar(&o.workers, "j", 2, "number of workers that begin with a device; those that have no more to do help the others")
+	f.IntVar(&o.vms, "vms", 1, "number of workers that begin with a VM, beside them")
 	f.IntVar(&o.repeat, "repeat", 1, "run each job this often")
 	f.IntVar(&o.retry, "retry", 0, "run failed jobs once more, and call those that pass then flaky, if no more than this many failed")
 	f.StringVar(&o.backend, "backend", "", "backend of spread.yaml to use: device or vm (default both)")
@@ -126,10 +127,16 @@ func run(ctx context.Context, args []string) (good bool, err error) {
 	return good, nil
 }
 
-// run works through the jobs of some backends, with so many workers each.
+// run works through the jobs of some backends; so many workers begin with each, and help the others at the end.
 func (r *runner) run(ctx context.Context, workers map[string]int) {
+	names := slices.DeleteFunc(r.backends(), func(name string) bool { return workers[name] == 0 })
 	var group sync.WaitGroup
-	for _, name := range r.backends() {
+	var begin []func()
+	for i, name := range names {
+		var others []kind
+		for _, other := range slices.Delete(slices.Clone(names), i, i+1) {
+			others = append(others, r.kind(other))
+		}
 		jobs := 0
 		for _, j := range r.jobs {
 			if j.backendName == name {
@@ -139,8 +146,11 @@ func (r *runner) run(ctx context.Context, workers map[string]int) {
 		for range min(workers[name], jobs) {
 			r.workers++
 			w := &worker{runner: r, kind: r.kind(name), id: r.workers}
-			group.Go(func() { w.work(ctx) })
+			begin = append(begin, func() { w.work(ctx, others...) })
 		}
+	}
+	for _, work := range begin {
+		group.Go(work)
 	}
 	group.Wait()
 }

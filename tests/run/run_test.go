@@ -196,6 +196,28 @@ func TestRunOnHost(t *testing.T) {
 	}
 }
 
+func TestWorkersHelp(t *testing.T) {
+	t.Parallel()
+	root := writeProject(t, map[string]string{
+		"spread.yaml":           spreadYAML,
+		"tests/one/a/task.yaml": "summary: A\nvariants: [x]\nexecute: echo $SPREAD_BACKEND $DEVICE >>$SPREAD_PATH/trace\n",
+	})
+	jobs, err := readJobs(root, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{root: root, logs: t.TempDir(), report: new(report), jobs: jobs}
+	w := &worker{runner: r, kind: kind{name: "other", program: "/bin/true"}, id: 1}
+	w.work(t.Context(), kind{name: "device", program: "/usr/bin/true"})
+	if !r.report.finish() || len(r.jobs) != 0 {
+		t.Errorf("%d passed, %d failed, %d were left", r.report.good, r.report.bad, len(r.jobs))
+	}
+	data, err := os.ReadFile(filepath.Join(root, "trace"))
+	if want := "other /bin/true\n" + strings.Repeat("device /usr/bin/true\n", 2); err != nil || string(data) != want {
+		t.Errorf("got %q (%v), want %q", data, err, want)
+	}
+}
+
 func TestNothingRunIsFailure(t *testing.T) {
 	t.Parallel()
 	if new(report).finish() {

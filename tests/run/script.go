@@ -11,10 +11,11 @@ import (
 // rebootStatus is how a script says that it wants to go on after a reboot, as in spread.
 const rebootStatus = 213
 
-// prelude comes before every script. REBOOT reboots in order, REBOOT --crash by a kill -9 of PID 1; either way the
-// same script runs again, with SPREAD_REBOOT one higher.
+// prelude comes before every script. Each line of the trace says how many ms the script has run. REBOOT reboots in order,
+// REBOOT --crash by a kill -9 of PID 1; either way the same script runs again, with SPREAD_REBOOT one higher.
 const prelude = `set -eu
-export PS4='+ '
+SCRIPT_BEGAN=${EPOCHREALTIME/./}
+PS4='+ $(((${EPOCHREALTIME/./} - SCRIPT_BEGAN) / 1000)) '
 REBOOT() {
 	{ set +x; } 2>/dev/null
 	echo "${1:-}" >/srv/host/reboot

@@ -56,7 +56,8 @@ func (r *runner) next(backend string, s *suite) *job {
 	return j
 }
 
-// worker runs the jobs of a backend one after the other, in a machine that it boots when it needs one.
+// worker runs the jobs of a backend one after the other, in a machine that it boots when it needs one. When none are left
+// it goes on with another backend's, so that all end at about the same time.
 type worker struct {
 	*runner
 	kind   kind
@@ -66,17 +67,22 @@ type worker struct {
 	last   *job // whose suite the machine is prepared for; nil before any
 }
 
-func (w *worker) work(ctx context.Context) {
+// work runs the jobs of the worker's own backend, and then helps with those of the others.
+func (w *worker) work(ctx context.Context, others ...kind) {
+	for _, k := range append([]kind{w.kind}, others...) {
+		w.kind = k
+		w.drain(ctx)
+	}
+}
+
+// drain runs jobs of the worker's backend until there are no more.
+func (w *worker) drain(ctx context.Context) {
+	j := w.next(w.kind.name, nil)
+	if j == nil {
+		return
+	}
 	err := w.kind.prepare(ctx)
-	for ctx.Err() == nil {
-		var s *suite
-		if w.last != nil {
-			s = w.last.suite
-		}
-		j := w.next(w.kind.name, s)
-		if j == nil {
-			break
-		}
+	for ; j != nil && ctx.Err() == nil; j = w.next(w.kind.name, w.suite()) {
 		if err != nil {
 			// There is no machine for any of them.
 			w.report.failed(j, 0, "none", "", err)
@@ -85,6 +91,14 @@ func (w *worker) work(ctx context.Context) {
 		w.runJob(ctx, j)
 	}
 	w.discard()
+}
+
+// suite is the one that the worker's machine is prepared for; nil if none.
+func (w *worker) suite() *suite {
+	if w.last == nil {
+		return nil
+	}
+	return w.last.suite
 }
 
 func (w *worker) discard() {
