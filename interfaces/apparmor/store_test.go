@@ -364,22 +364,26 @@ func TestSeal(t *testing.T) {
 }
 
 // TestSealWithoutExec seals what an interface lets execute everything: only
-// the way into the successor's profile is missing.
+// the way into the successor's profile is missing, and only for that program.
 func TestSealWithoutExec(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	s := f.store()
-	load(t, s, set(1, "a"), set(2, "a"))
-	f.compiler.refuse = " px "
-	_, err := s.PrepareSeal(t.Context(), "web", 2, left(1, "a"))
+	load(t, s, set(1, "a", "b"), set(2, "a", "b"))
+	f.compiler.refuse = " px -> snap.web.a.2"
+	_, err := s.PrepareSeal(t.Context(), "web", 2, left(1, "a", "b"))
 	must(t, err)
 	runs := f.compiler.runs
-	must(t, s.Seal(t.Context(), "web", 2, left(1, "a")))
+	must(t, s.Seal(t.Context(), "web", 2, left(1, "a", "b")))
 	if f.compiler.runs != runs {
 		t.Error("compiled again")
 	}
-	if got := f.kernel.profiles["snap.web.a.1"]; !strings.Contains(got, "deny /var/snap/web/1/{,**} wl,") {
-		t.Errorf("got:\n%s", got)
+	f.follows(t, "a", "")
+	f.follows(t, "b", "2")
+	// what is wrong for another reason is no seal
+	f.compiler.refuse = "deny /var/snap/web/2"
+	if err := s.Seal(t.Context(), "web", 0, left(2)); err == nil || !strings.Contains(err.Error(), `cannot seal the data of snap "web" (2)`) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -5,8 +5,10 @@ package cutover
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	"endured/interfaces/apparmor"
 	"endured/overlord/lifecycle"
 	"endured/overlord/seal"
 	"endured/overlord/snapstate"
@@ -31,15 +33,21 @@ func (sw *Switch) seal(ctx context.Context, c course) error {
 	} else if err := sw.m.Seals.Unseal(ctx, sw.record, c.target.Revision); err != nil {
 		return err
 	}
-	if c.other == nil || c.other.Revision == c.target.Revision || !c.forward && sw.setup.Brings() {
-		return nil // there is no other side, or its data goes
+	if c.other == nil || c.other.Revision == c.target.Revision {
+		return nil // there is no other side
+	}
+	if err := sw.redirect(ctx, c); err != nil {
+		return err
+	}
+	if !c.forward && sw.setup.Brings() {
+		return nil // its data goes
 	}
 	mains, err := sw.staying(ctx, c)
 	if err != nil {
 		return err
 	}
 	res, err := sw.m.Seals.Seal(ctx, seal.Spec{
-		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Mains: mains, Follow: sw.follow(c),
+		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Mains: mains, Told: sw.told(c),
 	})
 	if err != nil {
 		return err
@@ -61,20 +69,67 @@ func (sw *Switch) seal(ctx context.Context, c course) error {
 
 // prepareSeal is for before anything is held: the seal itself is in the gap.
 func (sw *Switch) prepareSeal(ctx context.Context, c course) {
-	if !c.forward || c.target == nil || c.other == nil || c.other.Revision == c.target.Revision || sw.intent.Plan.Seal == nil {
+	if !c.forward || c.target == nil || c.other == nil || c.other.Revision == c.target.Revision {
 		return
 	}
-	sw.m.Seals.Prepare(ctx, seal.Spec{
-		Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Follow: sw.follow(c),
-	})
+	spec := seal.Spec{Record: sw.record, Successor: c.target.Revision, Told: sw.told(c)}
+	if sw.intent.Plan.Seal != nil {
+		spec.Revision = c.other.Revision
+	}
+	if !spec.Revision.Unset() || sw.older(c) {
+		sw.m.Seals.Prepare(ctx, spec)
+	}
 }
 
-// follow lists the apps that are told of the revision that is arrived at.
-func (sw *Switch) follow(c course) []string {
-	out := []string{}
+// redirect has those that stay at still older revisions, and put themselves into a
+// newer one when they are told, arrive at the one that becomes current.
+func (sw *Switch) redirect(ctx context.Context, c course) error {
+	if !sw.older(c) {
+		return nil
+	}
+	spec := seal.Spec{Record: sw.record, Revision: c.other.Revision, Successor: c.target.Revision, Told: sw.told(c)}
+	if err := sw.m.Seals.Redirect(ctx, spec); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		sw.task.Log("Processes of older revisions cannot execute revision %s: %v", c.target.Revision, err)
+	}
+	return nil
+}
+
+// older tells whether something may stay that is older than what is left.
+func (sw *Switch) older(c course) bool {
+	is := func(rev snap.Revision) bool { return rev != c.other.Revision && rev != c.target.Revision }
+	return slices.ContainsFunc(sw.record.Seals, func(s snapstate.Seal) bool { return is(s.Revision) }) ||
+		slices.ContainsFunc(sw.told(c), func(l apparmor.Left) bool { return is(l.Revision) })
+}
+
+// told lists the apps that are told of the revision that is arrived at, by the one
+// that they were started from.
+func (sw *Switch) told(c course) []apparmor.Left {
+	var out []apparmor.Left
+	add := func(rev snap.Revision, app string) {
+		i := slices.IndexFunc(out, func(l apparmor.Left) bool { return l.Revision == rev })
+		if i < 0 {
+			i, out = len(out), append(out, apparmor.Left{Revision: rev})
+		}
+		if !slices.Contains(out[i].Follow, app) {
+			out[i].Follow = append(out[i].Follow, app)
+		}
+	}
+	if !c.forward {
+		return nil
+	}
 	for _, s := range sw.steps() {
-		if c.forward && s.Action == lifecycle.Signal && s.From == c.other.Revision {
-			out = append(out, s.App)
+		if s.Action == lifecycle.Signal {
+			add(s.From, s.App)
+			// one that was told before may have followed unseen since then
+			add(c.other.Revision, s.App)
+		}
+	}
+	for _, g := range sw.intent.Plan.Generations {
+		if g.Action == lifecycle.Signal {
+			add(g.Revision, g.App)
 		}
 	}
 	return out

@@ -161,6 +161,9 @@ func (sw *Switch) notifies(ctx context.Context, c course) error {
 		if g.Action != lifecycle.Signal {
 			continue
 		}
+		if err := sw.giveData(g.PIDs, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
+			sw.task.Log("Processes of %s cannot write the data of revision %s: %v", g.Unit, c.target.Revision, err)
+		}
 		err := sw.m.Systemd.Kill(ctx, g.Unit, "all", signalNumber(g.Signal))
 		if err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) && !errors.Is(err, systemd.ErrNoSuchProcess) {
 			sw.task.Log("Cannot signal %s: %v", g.Unit, err)
@@ -203,7 +206,7 @@ func (sw *Switch) notify(ctx context.Context, c course, s lifecycle.Step) (*noti
 	if err := sw.evacuate(ctx, s, false); err != nil {
 		return nil, err
 	}
-	if err := sw.giveData(st.MainPID, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
+	if err := sw.giveData([]int{st.MainPID}, sw.m.Dirs.Data(sw.setup.Snap, c.target.Revision)); err != nil {
 		sw.task.Log("%s.%s cannot write the data of revision %s until it is restarted: %v", sw.setup.Snap, s.App, c.target.Revision, err)
 	}
 	p, err := osutil.OpenProcess(st.MainPID)
@@ -222,9 +225,9 @@ func (sw *Switch) notify(ctx context.Context, c course, s lifecycle.Step) (*noti
 	return &notified{s, p}, nil
 }
 
-// giveData makes a directory writable where the process sees it.
-func (sw *Switch) giveData(pid int, dir string) error {
-	namespaces, err := mount.Namespaces([]int{pid})
+// giveData makes a directory writable where the processes see it.
+func (sw *Switch) giveData(pids []int, dir string) error {
+	namespaces, err := mount.Namespaces(pids)
 	for _, ns := range namespaces {
 		err = errors.Join(err, ns.GiveWritable(dir))
 		ns.Close()

@@ -41,7 +41,10 @@ type Profiles interface {
 	// profiles, and lets processes of the apps that follow execute programs of
 	// the successor under its own, also of those that followed before.
 	Seal(ctx context.Context, snapName string, successor snap.Revision, left apparmor.Left) error
-	// PrepareSeal does what of it takes time and changes nothing.
+	// Redirect has processes of older revisions that were told of another one, and
+	// those that are told now, follow the successor instead.
+	Redirect(ctx context.Context, snapName string, successor snap.Revision, told ...apparmor.Left) error
+	// PrepareSeal does what of both takes time and changes nothing.
 	PrepareSeal(ctx context.Context, snapName string, successor snap.Revision, left ...apparmor.Left) (apparmor.Cost, error)
 	// Unseal puts them back. It is no error if they are as they were.
 	Unseal(ctx context.Context, snapName string, rev snap.Revision) error
@@ -107,11 +110,11 @@ func (m *Manager) Stop() {
 type Spec struct {
 	// Record of the snap, in which the revision is current, or was.
 	Record    *snapstate.Record
-	Revision  snap.Revision // whose data is sealed
+	Revision  snap.Revision // whose data is sealed; 0 is none
 	Successor snap.Revision // that is current afterwards
-	// Follow are the apps that are told of the successor, and may put themselves
-	// into it; nil is for those of an earlier call.
-	Follow []string
+	// Told are the apps, by revision, that are told of the successor and may put
+	// themselves into it. Those of an earlier call need not be named again.
+	Told []apparmor.Left
 	// Mains are known to stay; they are found anyway where cgroups tell.
 	Mains []snapstate.Process
 }
@@ -126,15 +129,45 @@ type Result struct {
 	Steps string
 }
 
-// Prepare has everything at hand that Seal will need. Where that fails, the
-// seal says so.
+func (s *Spec) left() apparmor.Left {
+	for _, l := range s.Told {
+		if l.Revision == s.Revision {
+			return l
+		}
+	}
+	return apparmor.Left{Revision: s.Revision}
+}
+
+// Prepare has everything at hand that Seal and Redirect will need. Where that
+// fails, they say so.
 func (m *Manager) Prepare(ctx context.Context, s Spec) {
 	if m.Profiles == nil || !m.Profiles.Enforced() {
 		return
 	}
-	if _, err := m.Profiles.PrepareSeal(ctx, s.Record.Name, s.Successor, apparmor.Left{Revision: s.Revision, Follow: s.Follow}); err != nil {
+	left := s.Told
+	if !s.Revision.Unset() {
+		left = append(s.older(), s.left())
+	}
+	if _, err := m.Profiles.PrepareSeal(ctx, s.Record.Name, s.Successor, left...); err != nil {
 		m.Log.Warn("cannot prepare a seal", "snap", s.Record.Name, "revision", s.Revision, "err", err)
 	}
+}
+
+// older is Told without the revision that is sealed.
+func (s *Spec) older() []apparmor.Left {
+	return slices.DeleteFunc(slices.Clone(s.Told), func(l apparmor.Left) bool { return l.Revision == s.Revision })
+}
+
+// Redirect has those that stay at older revisions than the one that is sealed, and
+// were told of another successor or are told now, follow this one. Nothing else of
+// their seal changes.
+func (m *Manager) Redirect(ctx context.Context, s Spec) error {
+	if m.Profiles == nil || !m.Profiles.Enforced() {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Profiles.Redirect(ctx, s.Record.Name, s.Successor, s.older()...)
 }
 
 // Seal keeps the processes that stay from writing to the data of a revision. It

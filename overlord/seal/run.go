@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"endured/interfaces/apparmor"
 	"endured/interfaces/mount"
 	"endured/osutil"
 	"endured/osutil/treecopy"
@@ -165,7 +164,7 @@ func (r *run) profiles(ctx context.Context) error {
 	if err := r.open(nil); err != nil {
 		return err
 	}
-	if err := r.Profiles.Seal(ctx, r.Record.Name, r.Successor, apparmor.Left{Revision: r.Revision, Follow: r.Follow}); err != nil {
+	if err := r.Profiles.Seal(ctx, r.Record.Name, r.Successor, r.left()); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}

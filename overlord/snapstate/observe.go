@@ -127,11 +127,16 @@ func ActivatorUnits(a *snap.App) []string {
 	return out
 }
 
-// RevisionOf tells which revision a running service was started from: what was
-// recorded for its invocation, else what its main process, or another one of its,
-// got as environment, else the file system the executable lies on, else the
-// current revision.
+// RevisionOf tells which revision a running service was started from: the one
+// whose program its main process executes, which it may have put itself into when
+// nobody looked; else what was recorded for its invocation, else what its main
+// process, or another one of its, got as environment, else the current revision.
 func (m *Manager) RevisionOf(rec *Record, app string, st systemd.UnitStatus) snap.Revision {
+	if st.MainPID != 0 {
+		if rev := m.executes(rec, st.MainPID); !rev.Unset() {
+			return rev
+		}
+	}
 	if s, ok := rec.Started[app]; ok && s.InvocationID != "" && s.InvocationID == st.InvocationID {
 		return s.Revision
 	}
@@ -158,13 +163,23 @@ func (m *Manager) revisionOfPID(rec *Record, pid int) snap.Revision {
 			return rev
 		}
 	}
-	var exe syscall.Stat_t
+	return m.executes(rec, pid)
+}
+
+// executes returns the revision on whose file system a process's program lies, 0
+// if it is none of the snap's.
+func (m *Manager) executes(rec *Record, pid int) snap.Revision {
+	var exe, above syscall.Stat_t
 	if err := syscall.Stat(fmt.Sprintf("/proc/%d/exe", pid), &exe); err != nil {
 		return 0
 	}
 	for _, e := range rec.Sequence {
+		dir := m.Dirs.Mount(rec.Name, e.Revision)
+		if syscall.Stat(filepath.Dir(dir), &above) != nil || above.Dev == exe.Dev {
+			return 0 // the host's
+		}
 		var mnt syscall.Stat_t
-		if syscall.Stat(m.Dirs.Mount(rec.Name, e.Revision), &mnt) == nil && mnt.Dev == exe.Dev {
+		if syscall.Stat(dir, &mnt) == nil && mnt.Dev == exe.Dev {
 			return e.Revision
 		}
 	}
