@@ -31,7 +31,7 @@ const productSize = 1 << 30
 // arguments are QEMU's. What a state was saved with it must be read with.
 func (h *host) arguments(r *record, s shape, khz int) []string {
 	args := []string{
-		"-M", "microvm,acpi=on,rtc=on", "-accel", "tcg,thread=multi,tb-size=512", "-smp", cpus, "-cpu", "max", "-m", memory,
+		"-M", "microvm,acpi=on,rtc=on", "-accel", "tcg,thread=multi,tb-size=512", "-smp", cpus, "-cpu", processor, "-m", memory,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", r.Image + "/vmlinuz", "-initrd", r.Image + "/initrd", "-append", commandLine(khz),
 		"-drive", "id=root,if=none,file=" + s.disk + ",format=" + s.format + ",cache=" + s.cache + ",discard=unmap",
