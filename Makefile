@@ -49,7 +49,7 @@ soak: deps build stage ## 200 power cuts in the middle of refreshes, and what el
 
 stage: ## build/stage: what devices and VMs get, a daemon built for crash tests
 	@rm -rf build/stage
-	$(GO) build -tags faults -trimpath -ldflags "$(LDFLAGS)" -o bin/snapd-faults ./cmd/snapd
+	$(BUILD) -tags faults -o bin/snapd-faults ./cmd/snapd
 	@$(MAKE) --no-print-directory install DESTDIR=build/stage SNAPD=bin/snapd-faults
 	CGO_ENABLED=0 $(GO) test -c -trimpath -ldflags "-s -w" -o bin/systemd.test ./systemd
 
