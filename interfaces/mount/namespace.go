@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package mount changes what running processes see mounted: it enters their
-// mount namespaces and makes directories read-only or writable there. The
-// daemon's own namespace is never touched.
+// mount namespaces and makes directories read-only or writable there. In the
+// daemon's own namespace only what stands ready for others is ever touched.
 package mount
 
 import (

@@ -15,7 +15,8 @@ import (
 // by descriptor: no symbolic link is followed, whatever a program does in the
 // tree meanwhile, and a mount in it is an error (unix.EXDEV). Files that are
 // flagged immutable or append-only are deleted too. It is no error if nothing
-// is there.
+// is there. On return that is on stable storage: what is forgotten then has no
+// other chance to go.
 func Remove(ctx context.Context, path string) error {
 	dir, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -25,7 +26,11 @@ func Remove(ctx context.Context, path string) error {
 		return fmt.Errorf("cannot remove %s: %w", path, err)
 	}
 	defer unix.Close(dir)
-	if err := removeAt(ctx, dir, filepath.Base(path)); err != nil {
+	err = removeAt(ctx, dir, filepath.Base(path))
+	if err == nil {
+		err = unix.Fsync(dir)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot remove %s: %w", path, err)
 	}
 	return nil

@@ -74,7 +74,11 @@ func (m *Manager) removeBlob(s *Setup) error {
 			return fmt.Errorf("cannot remove snap file: %w", err)
 		}
 	}
-	return nil
+	err := osutil.SyncDirEntry(m.Dirs.Blob(s.Snap, s.Rev.Revision))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // not even the directory is there
+	}
+	return err
 }
 
 func syncFile(path string) error {
