@@ -4,12 +4,17 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"endured/tests/vm/guest"
 )
 
 func TestArchive(t *testing.T) {
@@ -73,6 +78,50 @@ func TestForwardedPort(t *testing.T) {
 		"  TCP[HOST_FORWARD]  17       127.0.0.1 37925       10.0.2.15  7777     0     0\r\n"
 	if found := forward.FindStringSubmatch(text); found == nil || found[1] != "37925" {
 		t.Errorf("found %q", found)
+	}
+}
+
+// A guest on a busy host may do as it is told, and be too late with its answer.
+func TestBootWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	told := make(chan string, 10)
+	go func() {
+		defer close(told)
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			g := &guest.Conn{Conn: c}
+			var call guest.Call
+			_, payload, _ := g.Receive()
+			json.Unmarshal(payload, &call)
+			a := guest.Answer{Who: "init"}
+			if n == 2 {
+				a.Who = "agent"
+			}
+			told <- call.Verb
+			if call.Verb != guest.Boot {
+				g.SendJSON(guest.Reply, a)
+			}
+			c.Close()
+		}
+	}()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if err := bootGuest(ctx, l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	for _, want := range []string{guest.Hello, guest.Boot, guest.Hello, ""} {
+		if got := <-told; got != want {
+			t.Errorf("the guest was told %q, not %q", got, want)
+		}
 	}
 }
 
