@@ -133,14 +133,20 @@ func (w *worker) runJob(ctx context.Context, j *job) {
 		return
 	}
 	var about strings.Builder
+	explain := func() {
+		if ctx.Err() == nil && about.Len() == 0 {
+			w.debug(ctx, m, j, path, &about)
+			about.WriteString(w.kind.keepLogs(m.machineNames(), path))
+		}
+	}
 	err = w.runParts(ctx, m, j, log, append(j.prepareParts(), parts("execute", j.task.Execute)...))
-	if err != nil && ctx.Err() == nil {
-		w.debug(ctx, m, j, path, &about)
-		about.WriteString(w.kind.keepLogs(m.machineNames(), path))
+	if err != nil {
+		explain()
 	}
 	if err != nil && m == machine(w.device) && !w.device.alive(ctx) {
 		err = fmt.Errorf("%w; the %s does not answer any more", err, w.kind.name)
 	} else if e := w.runAll(ctx, m, j, log, j.restoreParts()); e != nil {
+		explain()
 		err = errors.Join(err, e)
 	}
 	if !w.keep || err == nil {
