@@ -46,7 +46,11 @@ func (m *Manager) Glance(ctx context.Context, units ...string) ([]UnitStatus, er
 			working = append(working, &out[i])
 		}
 	}
-	err = m.again(ctx, func(l *link) error { return l.details(ctx, working) })
+	for part := range slices.Chunk(working, atOnce) {
+		if err == nil {
+			err = m.again(ctx, func(l *link) error { return l.details(ctx, part) })
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the state of %s: %w", list(units), err)
 	}
@@ -67,10 +71,16 @@ func among(units []string) string {
 	return first[:n] + "*"
 }
 
+// atOnce is of how many services details may ask. dbus-daemon refuses a call of
+// a connection that has 128 unanswered ones, and others call meanwhile.
+const atOnce = 32
+
 // details reads what a list of units does not say of services. All questions
 // are asked before the first answer is awaited. One that went away in between
 // keeps what it has.
 func (l *link) details(ctx context.Context, services []*UnitStatus) error {
+	l.asking.Lock()
+	defer l.asking.Unlock()
 	type question struct {
 		st   *UnitStatus
 		name string
@@ -96,7 +106,7 @@ func (l *link) details(ctx context.Context, services []*UnitStatus) error {
 		err := convert(q.call.Store(&v))
 		var e *Error
 		switch {
-		case errors.As(err, &e) && !e.nobody():
+		case errors.As(err, &e) && !e.nobody() && e.Name != "org.freedesktop.DBus.Error.LimitsExceeded":
 			continue
 		case err != nil:
 			return err

@@ -28,6 +28,8 @@ type link struct {
 	sd    *sd.Conn
 	onBus bool // through dbus-daemon
 	sock  net.Conn
+	// asking is held by who has many calls unanswered at once.
+	asking sync.Mutex
 }
 
 func (l *link) lost() <-chan struct{} { return l.bus.Context().Done() }

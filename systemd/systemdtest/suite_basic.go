@@ -5,10 +5,12 @@ package systemdtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -69,6 +71,28 @@ func testGlance(s *suite) {
 	}
 	if one := s.glance(odd)[0]; one.MainPID != got[2].MainPID {
 		s.Fatalf("one at a glance: %+v", one)
+	}
+}
+
+// testGlanceMany: dbus-daemon lets a connection have 128 calls unanswered.
+func testGlanceMany(s *suite) {
+	units := make([]string, 50)
+	var wg sync.WaitGroup
+	for n := range units {
+		units[n] = s.write(runUnits, fmt.Sprintf("l%02d.service", n), sleeper())
+		wg.Go(func() {
+			if err := s.M.Run(s.ctx, "start", units[n], "replace"); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for range 5 {
+		for _, st := range s.glance(units...) {
+			if st.MainPID == 0 || st.InvocationID == "" || st.ControlGroup == "" {
+				s.Fatalf("at a glance: %+v", st)
+			}
+		}
 	}
 }
 
