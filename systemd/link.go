@@ -24,10 +24,11 @@ import (
 
 // link is one connection. go-systemd and raw calls share it.
 type link struct {
-	bus   *dbus.Conn
-	sd    *sd.Conn
-	onBus bool // through dbus-daemon
-	sock  net.Conn
+	bus     *dbus.Conn
+	sd      *sd.Conn
+	onBus   bool // through dbus-daemon
+	sock    net.Conn
+	private string // see knock; "" for none
 	// asking is held by who has many calls unanswered at once.
 	asking sync.Mutex
 }
@@ -100,6 +101,9 @@ func (m *Manager) dialOne(ctx context.Context, dial func(context.Context) (net.C
 	stop := context.AfterFunc(ctx, func() { bus.Close() })
 	defer stop()
 	l := &link{bus: bus, onBus: onBus, sock: c}
+	if m.opts.DialFunc == nil && m.opts.Private != "-" {
+		l.private = m.opts.Private
+	}
 	if err := l.open(ctx); err != nil {
 		bus.Close()
 		return nil, err
@@ -166,9 +170,12 @@ func (l *link) rouse(ctx context.Context) error {
 const nudgeAfter = time.Second
 
 // nudge is called before a call and what it returns after it. PID 1 (seen in
-// 252, mostly on busy machines) now and then leaves a message that it has read
-// alone until a further one arrives: see rouse. So a call that waits is
-// followed by messages that want no answer.
+// 252) can leave messages that it has read alone for a minute: see rouse, and
+// after a burst of mounts, for which it slows itself down, it now and then goes
+// to sleep without the timer by which it would come back to them. While it has
+// such messages it does not look at the connection either. So a call that waits
+// is followed by messages that want no answer, and by something else that wakes
+// it: somebody at the door of its private socket.
 func (l *link) nudge(log *slog.Logger) (answered func()) {
 	done := make(chan struct{})
 	began := time.Now()
@@ -177,6 +184,7 @@ func (l *link) nudge(log *slog.Logger) (answered func()) {
 		defer tick.Stop()
 		for n := 1; ; n++ {
 			l.bus.Object(busName, managerObj).Go("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoReplyExpected, nil)
+			l.knock()
 			select {
 			case <-done:
 				log.Info("systemd was slow to answer", "took", time.Since(began))
@@ -191,6 +199,16 @@ func (l *link) nudge(log *slog.Logger) (answered func()) {
 	return func() {
 		t.Stop()
 		close(done)
+	}
+}
+
+// knock connects to PID 1's private socket and leaves again.
+func (l *link) knock() {
+	if l.private == "" {
+		return
+	}
+	if c, err := net.DialTimeout("unix", l.private, nudgeAfter); err == nil {
+		c.Close()
 	}
 }
 

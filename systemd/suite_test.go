@@ -30,7 +30,7 @@ func TestRealSuite(t *testing.T) {
 		t.Skip("SYSTEMD_SUITE_REAL=1 is not set")
 	}
 	for name, opts := range map[string]systemd.Options{
-		"Bus":     {Private: "-"},
+		"Bus":     {},
 		"Private": {SystemBus: "-"},
 	} {
 		t.Run(name, func(t *testing.T) {

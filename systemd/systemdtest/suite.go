@@ -42,7 +42,7 @@ func RunSuite(t *testing.T, factory func(t *testing.T) Env) {
 		name string
 		run  func(*suite)
 	}{
-		{"Service", testService}, {"Glance", testGlance}, {"GlanceMany", testGlanceMany}, {"Unknown", testUnknown}, {"FailingStart", testFailingStart},
+		{"Service", testService}, {"Glance", testGlance}, {"GlanceMany", testGlanceMany}, {"ManyMounts", testManyMounts}, {"Unknown", testUnknown}, {"FailingStart", testFailingStart},
 		{"Dependency", testDependency}, {"Reload", testReload}, {"Enable", testEnable},
 		{"Kill", testKill}, {"AutoRestart", testAutoRestart}, {"Masked", testMasked},
 		{"Gate", testGate}, {"GateCancel", testGateCancel}, {"GateKilled", testGateKilled},

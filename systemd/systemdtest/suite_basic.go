@@ -407,3 +407,42 @@ func testMount(s *suite) {
 		os.Remove(where)
 	}
 }
+
+// testManyMounts: a burst of mounts, at which systemd holds jobs of mounts back
+// for a second, keeps no call waiting.
+func testManyMounts(s *suite) {
+	var wg sync.WaitGroup
+	for n := range 20 {
+		where := fmt.Sprintf("/run/%s%d", s.prefix, n)
+		u := systemd.MountUnit(where)
+		data, err := systemd.Unit{{Name: "Mount", Options: []opt{
+			{Name: "What", Value: "tmpfs"}, {Name: "Where", Value: where}, {Name: "Type", Value: "tmpfs"}}}}.Bytes()
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.file(filepath.Join(s.Root, runUnits, u), data)
+		s.units = append(s.units, u)
+		wg.Go(func() {
+			for range 4 {
+				for _, enqueue := range []func(context.Context, string, string) (*systemd.Job, error){s.M.Start, s.M.Start, s.M.Stop} {
+					began := time.Now()
+					j, err := enqueue(s.ctx, u, "replace")
+					if err != nil {
+						s.Error(err)
+						return
+					}
+					if d := time.Since(began); d > 5*time.Second {
+						s.Errorf("%s waited %s for an answer", u, d)
+					}
+					if _, err := j.Wait(s.ctx); err != nil {
+						s.Error(err)
+					}
+				}
+			}
+			if s.Fake == nil {
+				os.Remove(where)
+			}
+		})
+	}
+	wg.Wait()
+}
