@@ -44,7 +44,7 @@ stock: ## Debian's own snap command and snapd's Go client library, for tests/sto
 e2e: build stage stock ## the suites in tests/, on private devices and in VMs (root)
 	$(GO) run ./tests/run -retry 4
 
-soak: deps build stage ## 200 power cuts in the middle of refreshes, and what else make test does less often (root, an hour)
+soak: deps build stage ## 200 power cuts in the middle of refreshes, and what else make test does less often (root, hours)
 	GO=$(GO) tests/lib/soak
 
 stage: ## build/stage: what devices and VMs get, a daemon built for crash tests

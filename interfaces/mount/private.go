@@ -15,8 +15,8 @@ import (
 
 // Part is a place that a process sees otherwise than the host.
 type Part struct {
-	// Source and Target are clean absolute paths without links in them. Without
-	// a source an empty directory is seen.
+	// Source and Target are clean absolute paths without links in them, but for
+	// what Within allows. Without a source an empty directory is seen.
 	Source string
 	// Within is at or above the source: links below it are followed, but not out
 	// of it. "" is for no links at all.

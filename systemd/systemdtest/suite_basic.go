@@ -387,8 +387,8 @@ func testFreeze(s *suite) {
 	s.await(u, "thawed", func(st systemd.UnitStatus) bool { return st.FreezerState == "running" })
 }
 
-func testMount(s *suite) {
-	where := "/run/" + s.prefix
+// mount writes the unit of a mount and returns its name.
+func (s *suite) mount(where string) string {
 	u := systemd.MountUnit(where)
 	data, err := systemd.Unit{{Name: "Mount", Options: []opt{
 		{Name: "What", Value: "tmpfs"}, {Name: "Where", Value: where}, {Name: "Type", Value: "tmpfs"}}}}.Bytes()
@@ -397,6 +397,12 @@ func testMount(s *suite) {
 	}
 	s.file(filepath.Join(s.Root, runUnits, u), data)
 	s.units = append(s.units, u)
+	return u
+}
+
+func testMount(s *suite) {
+	where := "/run/" + s.prefix
+	u := s.mount(where)
 	s.run("start", u)
 	if st := s.active(u, "active"); st.SubState != "mounted" {
 		s.Fatalf("%+v", st)
@@ -414,14 +420,7 @@ func testManyMounts(s *suite) {
 	var wg sync.WaitGroup
 	for n := range 20 {
 		where := fmt.Sprintf("/run/%s%d", s.prefix, n)
-		u := systemd.MountUnit(where)
-		data, err := systemd.Unit{{Name: "Mount", Options: []opt{
-			{Name: "What", Value: "tmpfs"}, {Name: "Where", Value: where}, {Name: "Type", Value: "tmpfs"}}}}.Bytes()
-		if err != nil {
-			s.Fatal(err)
-		}
-		s.file(filepath.Join(s.Root, runUnits, u), data)
-		s.units = append(s.units, u)
+		u := s.mount(where)
 		wg.Go(func() {
 			for range 4 {
 				for _, enqueue := range []func(context.Context, string, string) (*systemd.Job, error){s.M.Start, s.M.Start, s.M.Stop} {
