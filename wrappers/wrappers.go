@@ -223,3 +223,19 @@ func Launchers(info *snap.Info, o Options) []File {
 	sort.Slice(out, func(x, y int) bool { return out[x].Path < out[y].Path })
 	return out
 }
+
+// Tidy removes what Stage, Swap and Withdraw left of the revisions' units and
+// launchers. A nil one has none.
+func Tidy(o Options, infos ...*snap.Info) error {
+	for _, i := range infos {
+		if i == nil {
+			continue
+		}
+		set, err := Units(i, o)
+		if err != nil {
+			return err
+		}
+		Unstage(append(set.Files, Launchers(i, o)...), o)
+	}
+	return nil
+}

@@ -320,6 +320,56 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// What Swap and Withdraw took away comes back without a byte written.
+func TestSwapBack(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	o := wrappers.Options{Dirs: dirs.New(root)}
+	old := []wrappers.File{{Path: "/a/file", Data: []byte("old"), Mode: 0o644}, {Path: "/a/gone", Data: []byte("gone"), Mode: 0o600}, {Path: "/a/link", Link: "/old"}}
+	files := []wrappers.File{{Path: "/a/file", Data: []byte("new"), Mode: 0o644}, {Path: "/a/fresh", Data: []byte("fresh"), Mode: 0o644}, {Path: "/a/link", Link: "/new"}}
+	if _, err := wrappers.Write(old, o); err != nil {
+		t.Fatal(err)
+	}
+	inodes := func() (out []uint64) {
+		for _, f := range old {
+			var st unix.Stat_t
+			if err := unix.Lstat(root+f.Path, &st); err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, st.Ino)
+		}
+		return out
+	}
+	before := inodes()
+	for range 2 { // as a daemon does that was killed in between
+		if _, err := wrappers.Swap(files, o); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wrappers.Withdraw(old[1:2], o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if _, err := wrappers.Swap(old, o); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := wrappers.Withdraw(files[1:2], o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := inodes(); !slices.Equal(before, after) {
+		t.Errorf("the files are others: %v, not %v", after, before)
+	}
+	if changed, err := wrappers.Write(old, o); err != nil || len(changed) > 0 {
+		t.Errorf("not as before: %q, %v", changed, err)
+	}
+	wrappers.Unstage(slices.Concat(files, old), o)
+	entries, _ := os.ReadDir(root + "/a")
+	if len(entries) != 3 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
 func TestMakeLinks(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,17 +27,48 @@ import (
 // names are when Write returns, with one fsync per directory. After an error
 // some files may be new; writing what was wanted before takes that back.
 func Write(files []File, o Options) (changed []string, err error) {
-	defer Unstage(files, o) // what was renamed is no longer there
+	defer Unstage(files, o)
+	return Swap(files, o)
+}
+
+// Swap is a Write that can be taken back on a full disk: what a file held
+// before waits where Stage would put it, until Unstage, and so a Swap of that
+// needs no room.
+func Swap(files []File, o Options) (changed []string, err error) {
 	changed, err = stage(files, o)
 	if err != nil {
 		return nil, err
 	}
 	for n, path := range changed {
-		if err := os.Rename(staged(path, o), o.Dirs.Under(path)); err != nil {
+		if err := exchange(staged(path, o), o.Dirs.Under(path)); err != nil {
 			return changed[:n], errors.Join(fmt.Errorf("cannot write %s: %w", path, err), syncDirs(changed[:n], o))
 		}
 	}
 	return changed, syncDirs(changed, o)
+}
+
+// exchange gives each of two files the name of the other. Without a second one,
+// or where the file system cannot do that, the first gets the second's name.
+func exchange(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
+	if slices.Contains([]error{unix.ENOENT, unix.EINVAL, unix.ENOSYS}, err) {
+		return os.Rename(from, to)
+	}
+	return err
+}
+
+// Withdraw takes files away, which Swap brings back without room on the disk,
+// until Unstage. It returns the paths of those that were there.
+func Withdraw(files []File, o Options) (removed []string, err error) {
+	for _, f := range files {
+		switch err := os.Rename(o.Dirs.Under(f.Path), staged(f.Path, o)); {
+		case err == nil:
+			removed = append(removed, f.Path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return removed, fmt.Errorf("cannot remove %s: %w", f.Path, err)
+		}
+	}
+	return removed, nil
 }
 
 // Stage does what of Write can fail for want of space, and what takes time: the
@@ -51,8 +83,8 @@ func Stage(files []File, o Options) error {
 	return nil
 }
 
-// Unstage removes what Stage left of these files. A daemon that was killed in
-// between may have left some.
+// Unstage removes what Stage, Swap and Withdraw left of these files. A daemon
+// that was killed in between may have left some.
 func Unstage(files []File, o Options) {
 	for _, f := range files {
 		os.Remove(staged(f.Path, o))
@@ -90,6 +122,9 @@ func isSame(f File, path string) (bool, error) {
 	}
 	if err != nil {
 		return false, err
+	}
+	if fi.IsDir() {
+		return false, &fs.PathError{Op: "replace", Path: path, Err: unix.EISDIR}
 	}
 	if f.Link != "" {
 		if fi.Mode()&fs.ModeSymlink == 0 {

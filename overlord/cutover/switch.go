@@ -195,6 +195,9 @@ func (sw *Switch) travel(ctx context.Context, c course) error {
 	if err := sw.timed("boot link", sw.gate.unlink); err != nil {
 		return err
 	}
+	if err := sw.unstage(c); err != nil {
+		return err
+	}
 	sw.task.Debug("Steps of the switch, in ms: %s", strings.Join(sw.timings, ", "))
 	return nil
 }

@@ -37,9 +37,6 @@ func (sw *Switch) units(ctx context.Context, c course) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sw.unstage(c); err != nil {
-		return nil, err
-	}
 	if slices.ContainsFunc(slices.Concat(changed, removed), wrappers.BusFile) {
 		if err := sw.m.ReloadBus(ctx); err != nil {
 			return nil, err
@@ -92,20 +89,17 @@ func (sw *Switch) stage(c course) error {
 	if err != nil {
 		return err
 	}
-	return wrappers.Stage(slices.Concat(set.Files, wrappers.Launchers(c.target, sw.m.Wrap)), sw.m.Wrap)
+	return wrappers.Stage(append(set.Files, wrappers.Launchers(c.target, sw.m.Wrap)...), sw.m.Wrap)
 }
 
-// unstage removes what stage wrote for the other side and nobody took.
+// unstage removes what is kept of the other side's files. It is kept for the
+// way back, from a later task too where a new revision comes: then the task that
+// discards does this.
 func (sw *Switch) unstage(c course) error {
-	if c.other == nil || c.forward {
+	if c.forward && sw.setup.Brings() {
 		return nil
 	}
-	set, err := wrappers.Units(c.other, sw.m.Wrap)
-	if err != nil {
-		return err
-	}
-	wrappers.Unstage(slices.Concat(set.Files, wrappers.Launchers(c.other, sw.m.Wrap)), sw.m.Wrap)
-	return nil
+	return wrappers.Tidy(sw.m.Wrap, c.target, c.other)
 }
 
 // unitSet is what the target's units are to be, nothing for a target of nil.
@@ -131,7 +125,7 @@ func (sw *Switch) writeUnits(c course) (wrappers.Set, []string, error) {
 	if err := wrappers.EnsurePrivateTmp(c.target, sw.m.Wrap); err != nil {
 		return set, nil, err
 	}
-	changed, err := wrappers.Write(set.Files, sw.m.Wrap)
+	changed, err := wrappers.Swap(set.Files, sw.m.Wrap)
 	return set, changed, err
 }
 
@@ -262,21 +256,11 @@ func (sw *Switch) removeUnits(c course, target wrappers.Set) (removed []string, 
 	if err != nil {
 		return nil, err
 	}
-	keep := map[string]bool{}
-	for _, f := range target.Files {
-		keep[f.Path] = true
+	kept := func(f wrappers.File) bool {
+		return slices.ContainsFunc(target.Files, func(t wrappers.File) bool { return t.Path == f.Path })
 	}
-	for _, f := range set.Files {
-		if keep[f.Path] {
-			continue
-		}
-		err := os.Remove(sw.m.Dirs.Under(f.Path))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot remove %s: %w", f.Path, err)
-		}
-		if err == nil {
-			removed = append(removed, f.Path)
-		}
+	if removed, err = wrappers.Withdraw(slices.DeleteFunc(set.Files, kept), sw.m.Wrap); err != nil {
+		return nil, err
 	}
 	return removed, wrappers.SweepContent(sw.m.Wrap)
 }
@@ -355,25 +339,19 @@ func (sw *Switch) stale(ctx context.Context, c course) (bool, error) {
 
 // launchers makes /snap/bin what the target wants.
 func (sw *Switch) launchers(c course) error {
-	want := map[string]bool{}
+	var want []wrappers.File
 	if c.target != nil {
-		files := wrappers.Launchers(c.target, sw.m.Wrap)
-		for _, f := range files {
-			want[f.Path] = true
-		}
-		if _, err := wrappers.Write(files, sw.m.Wrap); err != nil {
+		want = wrappers.Launchers(c.target, sw.m.Wrap)
+		if _, err := wrappers.Swap(want, sw.m.Wrap); err != nil {
 			return err
 		}
 	}
 	if c.other == nil {
 		return nil
 	}
-	for _, f := range wrappers.Launchers(c.other, sw.m.Wrap) {
-		if !want[f.Path] {
-			if err := removeLink(sw.m.Dirs.Under(f.Path)); err != nil {
-				return err
-			}
-		}
+	wanted := func(f wrappers.File) bool {
+		return slices.ContainsFunc(want, func(w wrappers.File) bool { return w.Path == f.Path })
 	}
-	return nil
+	_, err := wrappers.Withdraw(slices.DeleteFunc(wrappers.Launchers(c.other, sw.m.Wrap), wanted), sw.m.Wrap)
+	return err
 }

@@ -40,6 +40,13 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 		if err := treecopy.Remove(ctx, m.aside(s)); err != nil {
 			left = append(left, fmt.Errorf("cannot remove old data: %w", err))
 		}
+		from, to, _, err := m.Sides(s)
+		if err == nil {
+			err = wrappers.Tidy(wrappers.Options{Dirs: m.Dirs}, from, to)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	var gone, stay []snap.Revision
 	for _, rev := range m.superfluous(rec, s) {

@@ -127,7 +127,8 @@ func (m *Manager) unmount(ctx context.Context, name string, rev snap.Revision, f
 			return fmt.Errorf("cannot unmount %s: %w", where, err)
 		}
 	}
-	if err := m.Systemd.Run(ctx, "stop", unit, "replace"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
+	// nor does what is loaded to require it, and does not use it, have to end
+	if err := m.Systemd.Run(ctx, "stop", unit, "ignore-requirements"); err != nil && !errors.Is(err, systemd.ErrNoSuchUnit) {
 		return fmt.Errorf("cannot stop mount of snap %q: %w", name, err)
 	}
 	if _, err := m.Systemd.Disable(ctx, unit); err != nil {

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -35,6 +37,9 @@ const (
 	// never wait for readers.
 	mmapSize  = 64 << 20
 	allocSize = 64 << 10
+	// room is kept for the file to grow into, so that on a full disk what was begun
+	// can be taken back and recorded.
+	room = 1 << 20
 )
 
 // Options are for Open. The zero value is fit for use.
@@ -56,10 +61,12 @@ type Options struct {
 // State is the durable state. Its methods may be used by any goroutine.
 type State struct {
 	db   *bbolt.DB
+	path string
 	log  *slog.Logger
 	opts Options
 
 	writing sync.Mutex // held over an Update and what follows from its outcome
+	ours    int64      // bytes of the disk that are the file's, guarded by writing
 
 	mu       sync.Mutex // guards the following
 	watchers map[int]func(*published)
@@ -101,7 +108,7 @@ func Open(path string, o Options) (*State, error) {
 	}
 	db.AllocSize = allocSize
 	s := &State{
-		db: db, log: o.Logger, opts: o,
+		db: db, path: path, log: o.Logger, opts: o,
 		watchers: make(map[int]func(*published)),
 		pending:  make(map[string][]string),
 		progress: make(map[string]Progress),
@@ -111,6 +118,7 @@ func Open(path string, o Options) (*State, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("cannot open state %s: %w", path, err)
 	}
+	s.takeRoom()
 	return s, nil
 }
 
@@ -224,8 +232,32 @@ func (s *State) update(f func(*Tx) error) (*published, error) {
 	if err := b.Commit(); err != nil {
 		return nil, &storageError{err}
 	}
+	s.takeRoom()
 	tx.settle(true)
 	return &published{changes: tx.touched, aborted: tx.aborted, warned: tx.warned}, nil
+}
+
+// takeRoom sees to it that the file has room to grow. Where that cannot be had
+// nothing is lost but this.
+func (s *State) takeRoom() {
+	var used int64
+	_ = s.db.View(func(b *bbolt.Tx) error {
+		used = b.Size()
+		return nil
+	})
+	if used+room/2 <= s.ours {
+		return
+	}
+	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+	if err == nil {
+		err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, used+room)
+		_ = f.Close()
+	}
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) {
+		s.ours = used + room
+		return
+	}
+	s.log.Debug("no room for the state to grow", "error", err)
 }
 
 func (s *State) begin(writable bool) (*bbolt.Tx, error) {

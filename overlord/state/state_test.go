@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fixture is a state in a file of its own, and a runner on it.
@@ -390,4 +392,28 @@ func TestChangesInOrder(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+}
+
+// On a disk that is full the file can still grow.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for n := range 4 {
+		err := s.Update(func(tx *Tx) error { return tx.Set(fmt.Sprint("key", n), strings.Repeat("x", room/2)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if spare := st.Blocks*512 - st.Size; spare < room/4 {
+			t.Errorf("%d bytes, and room for %d more", st.Size, spare)
+		}
+	}
 }

@@ -205,6 +205,9 @@ func testIgnoreRequirements(s *suite) {
 	if err != nil || st.ActiveState != "active" || st.InvocationID == before.InvocationID {
 		s.Fatalf("%+v, %v", st, err)
 	}
+	s.result(s.job("stop", u, "ignore-requirements"), systemd.ResultDone)
+	s.active(user, "active")
+	s.run("start", u)
 	s.run("stop", u)
 	s.await(user, "stopped", func(st systemd.UnitStatus) bool { return st.ActiveState == "inactive" })
 }

@@ -261,7 +261,7 @@ func (w *worker) debug(ctx context.Context, m machine, j *job, path string, abou
 	if !j.onHost() {
 		list = slices.Concat(parts("journal of snapd", "journalctl --no-pager -o short-precise -n 60 -u snapd"),
 			parts("journal of PID 1 and the bus", "journalctl --no-pager -o short-precise -n 120 _PID=1 + _SYSTEMD_UNIT=dbus.service"),
-			parts("where the last changes spent their time", "for id in $(snap changes | awk '$1 > 0 { print $1 }' | tail -n 12); do snap debug timings $id; done"), list)
+			parts("where the last changes spent their time", "for id in $(snap changes | awk '$1 + 0 > 0 { print $1 }' | tail -n 12); do snap debug timings $id; done"), list)
 	}
 	for _, p := range list {
 		out, err := os.Create(path + ".debug")
