@@ -78,10 +78,8 @@ type Overlord struct {
 
 // New opens the state and builds the managers. Nothing runs yet.
 func New(c Config) (*Overlord, error) {
-	for dir, mode := range map[string]os.FileMode{c.Dirs.Lib(): 0o755, c.Dirs.Blobs(): 0o700} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return nil, fmt.Errorf("cannot make %s: %w", dir, err)
-		}
+	if err := makeLib(c.Dirs); err != nil {
+		return nil, err
 	}
 	st, err := state.Open(c.Dirs.StateDB(), state.Options{Logger: c.Log, FaultHook: c.FaultHook})
 	if err != nil {
@@ -130,6 +128,27 @@ func New(c Config) (*Overlord, error) {
 		Manager: rec, config: c, state: st, runner: run, snaps: snaps, services: services, cutover: cut, hooks: hooks,
 		plugs: plugs, confine: confine, seals: seals, reaper: recipes.NewReaper(rec),
 	}, nil
+}
+
+// makeLib makes the daemon's directories. The system bus, which is a user of its
+// own by the time, has to read below the first.
+func makeLib(d dirs.Dirs) error {
+	lib := d.Lib()
+	err := os.MkdirAll(lib, 0o755)
+	if err == nil {
+		err = os.MkdirAll(d.Blobs(), 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot make the directories of snapd: %w", err)
+	}
+	fi, err := os.Stat(lib) // an operator may have put it elsewhere by a link
+	if err == nil && fi.Mode().Perm() != 0o755 {
+		err = os.Chmod(lib, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot let the system bus read below %s: %w", lib, err)
+	}
+	return nil
 }
 
 // unsealable says why what interfaces give an app keeps its seal from being whole.

@@ -160,3 +160,20 @@ func TestCeilingAndChanges(t *testing.T) {
 	m.done(id, nil)
 	m.sound()
 }
+
+// The system bus reads what is below /var/lib/snapd as a user of its own, also
+// where an older daemon has made that for root only.
+func TestBusCanRead(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, newLibrary(t))
+	for range 2 {
+		if fi, err := os.Stat(m.dirs.Lib()); err != nil || fi.Mode().Perm() != 0o755 {
+			t.Errorf("%v, %v", fi.Mode(), err)
+		}
+		m.stop()
+		if err := os.Chmod(m.dirs.Lib(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m.start()
+	}
+}
