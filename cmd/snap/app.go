@@ -41,7 +41,7 @@ type app struct {
 	// interrupts delivers Ctrl-C until stop is called.
 	interrupts func() (c <-chan os.Signal, stop func())
 	// enterSandbox changes the calling thread, see the function of that name.
-	enterSandbox func(parts []mount.Part, capabilities []string, noNewPrivileges bool) (moved bool, err error)
+	enterSandbox func(parts []mount.Part, capabilities []string, noNewPrivileges bool) (moved bool, left []error, err error)
 	// exec replaces the process.
 	exec func(path string, argv, env []string) error
 }

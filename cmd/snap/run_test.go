@@ -56,9 +56,9 @@ func newRunWorld(t *testing.T) (*world, *ran) {
 	w.uid = os.Getuid()
 	w.home = t.TempDir()
 	r := &ran{}
-	w.enterSandbox = func(parts []mount.Part, capabilities []string, _ bool) (bool, error) {
+	w.enterSandbox = func(parts []mount.Part, capabilities []string, _ bool) (bool, []error, error) {
 		r.parts, r.capabilities = parts, capabilities
-		return false, nil
+		return false, nil, nil
 	}
 	w.exec = func(path string, argv, env []string) error {
 		r.path, r.argv, r.env = path, argv, env

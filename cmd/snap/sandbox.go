@@ -54,9 +54,12 @@ func (a *app) enclose(id identity, s *client.Sandbox, env map[string]string) err
 // seclude enters the sandbox and then the profile: what is mounted is no
 // program's of the snap to do.
 func (a *app) seclude(id identity, parts []mount.Part, caps []string, noNewPrivileges bool, env map[string]string) error {
-	moved, err := a.enterSandbox(parts, caps, noNewPrivileges)
+	moved, left, err := a.enterSandbox(parts, caps, noNewPrivileges)
 	if err != nil {
 		return err
+	}
+	for _, l := range left {
+		fmt.Fprintln(a.err, "warning:", l)
 	}
 	if moved {
 		fmt.Fprintln(a.err, "warning: the command cannot see the directory that it is started in, and begins in /")
@@ -73,25 +76,26 @@ func partsOf(mounts []client.SandboxMount) []mount.Part {
 }
 
 // enterSandbox changes the calling thread, on which the goroutine stays. Without
-// parts, or for nil as capabilities, that is left as it is.
-func enterSandbox(parts []mount.Part, capabilities []string, noNewPrivileges bool) (moved bool, err error) {
+// parts, or for nil as capabilities, that is left as it is. The rest is as of
+// mount.Private.
+func enterSandbox(parts []mount.Part, capabilities []string, noNewPrivileges bool) (moved bool, left []error, err error) {
 	runtime.LockOSThread()
 	if len(parts) > 0 {
-		if moved, err = mount.Private(parts); err != nil {
-			return moved, err
+		if moved, left, err = mount.Private(parts); err != nil {
+			return moved, nil, err
 		}
 	}
 	if capabilities != nil {
 		if err := osutil.BoundCapabilities(capabilities); err != nil {
-			return moved, err
+			return moved, nil, err
 		}
 	}
 	if noNewPrivileges {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return moved, fmt.Errorf("cannot keep programs from giving more privileges: %w", err)
+			return moved, nil, fmt.Errorf("cannot keep programs from giving more privileges: %w", err)
 		}
 	}
-	return moved, nil
+	return moved, left, nil
 }
 
 // confine has the program that is executed next run under the app's profile,

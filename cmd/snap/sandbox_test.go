@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		{Source: filepath.Join(top, "tmp"), Target: "/tmp"},
 		{Source: top, Target: top, ReadOnly: true}, {Source: filepath.Join(top, "own"), Target: filepath.Join(top, "own")},
 	}
-	moved, err := enterSandbox(parts, apparmor.DefaultCapabilities(), true)
+	moved, _, err := enterSandbox(parts, apparmor.DefaultCapabilities(), true)
 	if err == nil {
 		fmt.Printf("moved %v\n", moved)
 		err = syscall.Exec("/bin/sh", []string{"sh", "-c", os.Args[1]}, os.Environ())

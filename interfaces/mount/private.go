@@ -35,15 +35,17 @@ type Part struct {
 // put in front of them.
 //
 // The thread stands where it stood, by path: moved tells that this is not to be
-// seen any more, and that it stands in "/". On an error it must not be used.
-func Private(parts []Part) (moved bool, err error) {
+// seen any more, and that it stands in "/". A source with Within, which is another
+// snap's to spoil, that cannot be shown is left out, and said in left. On an error
+// the thread must not be used.
+func Private(parts []Part) (moved bool, left []error, err error) {
 	runtime.LockOSThread()
 	cwd, cwdErr := unix.Getwd()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return false, fmt.Errorf("cannot make a mount namespace: %w", err)
+		return false, nil, fmt.Errorf("cannot make a mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return false, fmt.Errorf("cannot make a mount namespace: %w", err)
+		return false, nil, fmt.Errorf("cannot make a mount namespace: %w", err)
 	}
 	parts = slices.Clone(parts)
 	slices.SortStableFunc(parts, func(a, b Part) int { return strings.Compare(a.Target, b.Target) })
@@ -59,7 +61,14 @@ func Private(parts []Part) (moved bool, err error) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("cannot show %s at %s: %w", p.Source, p.Target, err)
+			err = fmt.Errorf("cannot show %s at %s: %w", p.Source, p.Target, err)
+		}
+		if err != nil && p.Within == "" {
+			return false, nil, err
+		}
+		if err != nil {
+			left = append(left, err)
+			continue
 		}
 		trees = append(trees, t)
 	}
@@ -69,13 +78,13 @@ func Private(parts []Part) (moved bool, err error) {
 			err = setReadOnly(t.fd, true)
 		}
 		if err != nil {
-			return false, fmt.Errorf("cannot show something else at %s: %w", t.Target, err)
+			return false, nil, fmt.Errorf("cannot show something else at %s: %w", t.Target, err)
 		}
 	}
 	if cwdErr == nil && unix.Chdir(cwd) == nil {
-		return false, nil
+		return false, left, nil
 	}
-	return true, unix.Chdir("/")
+	return true, left, unix.Chdir("/")
 }
 
 // tree is a mount that is nowhere to be seen yet.

@@ -16,7 +16,7 @@ import (
 )
 
 // inPrivate runs do on a thread that has these parts, and is thrown away.
-func inPrivate(t *testing.T, parts []mount.Part, do func(moved bool, err error)) {
+func inPrivate(t *testing.T, parts []mount.Part, do func(moved bool, left []error, err error)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make mount namespaces")
@@ -26,8 +26,8 @@ func inPrivate(t *testing.T, parts []mount.Part, do func(moved bool, err error))
 	run = func() {
 		defer close(done)
 		runtime.LockOSThread()
-		moved, err := mount.Private(parts)
-		do(moved, err)
+		moved, left, err := mount.Private(parts)
+		do(moved, left, err)
 	}
 	go func() {
 		runtime.LockOSThread()
@@ -59,9 +59,9 @@ func TestPrivate(t *testing.T) {
 		{Source: at("all/own"), Target: at("all/own")}, {Source: at("all"), Target: at("all"), ReadOnly: true},
 		{Target: at("run")}, {Source: at("nothing"), Target: at("all/nothing"), Optional: true},
 		{Source: at("all/other"), Target: at("all/own/made")},
-	}, func(moved bool, err error) {
-		if err != nil || moved {
-			t.Fatalf("%v, moved %v", err, moved)
+	}, func(moved bool, left []error, err error) {
+		if err != nil || moved || len(left) > 0 {
+			t.Fatalf("%v, moved %v, left %v", err, moved, left)
 		}
 		write := func(p string) error { return os.WriteFile(at(p), []byte("y"), 0o644) }
 		for p, want := range map[string]error{
@@ -91,9 +91,63 @@ func TestPrivateFollowsNoLinks(t *testing.T) {
 		{Source: filepath.Join(top, "link"), Target: filepath.Join(top, "dir")}, {Source: filepath.Join(top, "dir"), Target: filepath.Join(top, "link")},
 		{Source: filepath.Join(top, "link/apt"), Target: filepath.Join(top, "dir")}, {Source: filepath.Join(top, "dir"), Target: filepath.Join(top, "link/new")},
 	} {
-		inPrivate(t, []mount.Part{p}, func(_ bool, err error) {
+		inPrivate(t, []mount.Part{p}, func(_ bool, _ []error, err error) {
 			if err == nil || !strings.Contains(err.Error(), "symbolic link") {
 				t.Errorf("%+v: %v", p, err)
+			}
+		})
+	}
+}
+
+// TestPrivateLeavesOut: what another snap has spoiled is not to keep this one from
+// running.
+func TestPrivateLeavesOut(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	at := func(p string) string { return filepath.Join(top, p) }
+	if err := errors.Join(os.MkdirAll(at("theirs/good"), 0o755), os.Symlink("/etc", at("theirs/bad"))); err != nil {
+		t.Fatal(err)
+	}
+	inPrivate(t, []mount.Part{
+		{Source: at("theirs/bad"), Within: at("theirs"), Target: at("bad")}, {Source: at("theirs/good"), Within: at("theirs"), Target: at("good")},
+	}, func(_ bool, left []error, err error) {
+		if err != nil || len(left) != 1 || !strings.Contains(left[0].Error(), "cannot show "+at("theirs/bad")+" at "+at("bad")+": a symbolic link leads out of "+at("theirs")) {
+			t.Errorf("%v, left %v", err, left)
+		}
+		if err := os.WriteFile(at("good/f"), nil, 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := os.Lstat(at("theirs/good/f")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(at("bad")); err == nil {
+		t.Error("a place was made for what is not shown")
+	}
+}
+
+// TestPrivateClosed: while the file is there, what it closes can only be read.
+func TestPrivateClosed(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	at := func(p string) string { return filepath.Join(top, p) }
+	if err := errors.Join(os.MkdirAll(at("theirs"), 0o755), os.MkdirAll(at("run/seal"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, closed := range []bool{false, true} {
+		if closed {
+			if err := os.WriteFile(at("run/seal/it"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		part := mount.Part{Source: at("theirs"), Within: at("theirs"), Target: at("seen"), Closed: at("run/seal/it")}
+		inPrivate(t, []mount.Part{part, {Target: at("run")}}, func(_ bool, _ []error, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = os.WriteFile(at("seen/f"), nil, 0o644)
+			if errors.Is(err, unix.EROFS) != closed {
+				t.Errorf("closed %v: %v", closed, err)
 			}
 		})
 	}

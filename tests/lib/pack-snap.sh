@@ -64,7 +64,10 @@ for e in "$@"; do
 		mkdir -p "$(dirname "$tree/${key#copy:}")"
 		cp -pP "$value" "$tree/${key#copy:}"
 		;;
-	-*) sed -i "/^  ${e#-}:\$/,/^  [^ ]\|^[^ ]/{/^  ${e#-}:\$/d;/^    /d}" "$tree/meta/snap.yaml" ;;
+	-*)
+		grep -q "^  ${e#-}:\$" "$tree/meta/snap.yaml" || { echo "cannot find app ${e#-}" >&2 && exit 1; }
+		sed -i "/^  ${e#-}:\$/,/^  [^ ]\|^[^ ]/{/^  ${e#-}:\$/d;/^    /d}" "$tree/meta/snap.yaml"
+		;;
 	*=*)
 		if [ "${key%+}" != "$key" ]; then op="+=" key=${key%+}; fi
 		case $key in
