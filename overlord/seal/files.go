@@ -22,23 +22,23 @@ const (
 	whyMapped  = "mapped into memory"
 	whyOpen    = "open, and the file system has no flag that would stop it"
 	whyOutside = "it has a name outside the data"
+	whyMoved   = "it was moved or removed just then"
 )
 
 const (
-	// patience is for flagging everything while services wait for the copy. What
-	// is left is flagged later.
-	patience = 100 * time.Millisecond
+	defaultPatience = 100 * time.Millisecond
 	// maxListed bounds what a seal lists of the files that it flagged.
 	maxListed = 20
 )
 
 // file is one that somebody has open for writing.
 type file struct {
-	name   string // relative to the data, "" if it is not known
-	stat   unix.Statx_t
-	pids   []int
-	mapped bool
-	names  int // in the data
+	name    string // relative to the data, "" if it is not known
+	stat    unix.Statx_t
+	pids    []int
+	mapped  bool
+	names   int  // in the data
+	settled bool // it has the flag, or is said to stay writable
 }
 
 // files gives the immutable flag to what is still open for writing, or to
@@ -58,8 +58,17 @@ func (r *run) files(ctx context.Context) error {
 		return nil
 	}
 	opens, writes := tree.CanFlag()
-	if len(bare) > 0 && opens {
-		done, err := r.flagAll(ctx, found, writes)
+	all := len(bare) > 0 && opens
+	if all {
+		if err := r.markAll(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.flagOpen(tree, found, writes); err != nil {
+		return err
+	}
+	if all {
+		done, err := r.flagAll(ctx, tree, found, writes)
 		if err != nil {
 			return err
 		}
@@ -68,8 +77,11 @@ func (r *run) files(ctx context.Context) error {
 				r.keptBy(pid, byFlags)
 			}
 		}
-	} else if err := r.flagOpen(tree, found, writes); err != nil {
-		return err
+	}
+	for _, f := range found {
+		if !f.settled {
+			r.stays(f, whyMoved)
+		}
 	}
 	r.seal.Writable = sortedFiles(r.seal.Writable)
 	return nil
@@ -188,6 +200,7 @@ func (f *file) stuck(writes bool) string {
 }
 
 func (r *run) stays(f *file, why string) {
+	f.settled = true
 	slices.Sort(f.pids)
 	r.seal.Writable = append(r.seal.Writable, snapstate.WritableFile{Path: f.name, PIDs: f.pids, Why: why})
 }
@@ -199,6 +212,7 @@ func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, wri
 		why := f.stuck(writes)
 		switch {
 		case f.stat.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 && writes:
+			f.settled = true
 			r.flagged(f.name)
 		case why != "":
 			r.stays(f, why)
@@ -216,7 +230,7 @@ func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, wri
 	return nil
 }
 
-// freeze flags open files. First they become append-only: from then on none of
+// freeze flags open files, but for those that have lost their name. First they become append-only: from then on none of
 // them is mapped anew, and what was mapped since it was looked for is found.
 func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 	stamps := map[treecopy.FileID]*treecopy.Stamp{}
@@ -224,6 +238,9 @@ func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 	var pids []int
 	for _, f := range files {
 		stamp, err := tree.SetFlags(f.name, treecopy.AppendOnly, &f.stat)
+		if lostName(err) {
+			continue
+		}
 		if why := refused(err); why != "" {
 			r.stays(f, why)
 			continue
@@ -248,6 +265,9 @@ func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 			to = f.before()
 		}
 		stamp, err := tree.SetFlags(f.name, to, &f.stat)
+		if lostName(err) {
+			continue
+		}
 		why := refused(err)
 		if why != "" {
 			_, _ = tree.SetFlags(f.name, f.before(), &f.stat)
@@ -258,6 +278,7 @@ func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 			r.stays(f, why)
 			continue
 		}
+		f.settled = true
 		r.stamp(f.name, stamps[id].Then(stamp))
 	}
 }
@@ -269,6 +290,10 @@ func (f *file) before() treecopy.Flags {
 	}
 	return treecopy.NoFlags
 }
+
+// lostName tells whether a file was not flagged because its name is gone, or
+// another's.
+func lostName(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
 
 // refused says why a file could not be flagged, "" if it was or is gone.
 func refused(err error) string {
@@ -298,20 +323,24 @@ func (r *run) flagged(name string) {
 
 var errPatience = errors.New("it takes too long")
 
-// flagAll flags every file and directory of the data, directories before what
-// they hold: from then on nothing comes into them or leaves them unseen. It
-// reports whether it came to the end.
-func (r *run) flagAll(ctx context.Context, found map[treecopy.FileID]*file, writes bool) (done bool, err error) {
-	if err := r.markAll(ctx); err != nil {
-		return false, err
-	}
-	end := time.Now().Add(patience)
+// flagAll flags every file and directory of the data but what flagOpen has
+// settled, directories before what they hold: from then on nothing comes into them
+// or leaves them unseen. It reports whether it came to the end.
+func (r *run) flagAll(ctx context.Context, tree *treecopy.Tree, found map[treecopy.FileID]*file, writes bool) (done bool, err error) {
+	end := time.Now().Add(r.Patience)
 	linked := map[treecopy.FileID]*file{}
 	err = treecopy.Walk(ctx, r.dir, func(e *treecopy.Entry) error {
 		if !r.again && time.Now().After(end) {
 			return errPatience
 		}
-		return r.flagEntry(e, found[e.ID()], linked, writes)
+		open := found[e.ID()]
+		if open == nil || !open.settled || open.stuck(writes) == whyOpen {
+			r.flagEntry(e, linked)
+		}
+		if open != nil {
+			open.settled = true
+		}
+		return nil
 	})
 	if errors.Is(err, errPatience) {
 		r.seal.Pending = true
@@ -321,26 +350,18 @@ func (r *run) flagAll(ctx context.Context, found map[treecopy.FileID]*file, writ
 	if err != nil {
 		return false, err
 	}
-	return true, r.flagLinked(linked)
+	r.flagLinked(tree, linked)
+	return true, nil
 }
 
-func (r *run) flagEntry(e *treecopy.Entry, open *file, linked map[treecopy.FileID]*file, writes bool) error {
+// flagEntry flags a directory, or a file that has one name; linked gets others.
+func (r *run) flagEntry(e *treecopy.Entry, linked map[treecopy.FileID]*file) {
 	regular := e.IsRegular()
 	if !regular && !e.IsDir() {
-		return nil
+		return
 	}
 	path := e.Path()
-	if open != nil {
-		if why := open.stuck(writes); why != "" {
-			if f := linked[e.ID()]; f == nil {
-				linked[e.ID()] = open
-				r.stays(open, why)
-			}
-			if why != whyOpen { // else nobody opens it anew, at least
-				return nil
-			}
-		}
-	} else if regular && e.Stat.Nlink > 1 {
+	if regular && e.Stat.Nlink > 1 {
 		f := linked[e.ID()]
 		if f == nil {
 			f = &file{}
@@ -348,32 +369,23 @@ func (r *run) flagEntry(e *treecopy.Entry, open *file, linked map[treecopy.FileI
 		}
 		f.name, f.stat = path, e.Stat
 		f.names++
-		return nil
+		return
 	}
 	if e.Immutable() {
 		r.flagged(path)
-		return nil
+		return
 	}
 	stamp, err := e.SetFlags(treecopy.Frozen)
 	if why := refused(err); why != "" {
 		r.stays(&file{name: path}, why)
-		return nil
+		return
 	}
 	r.stamp(path, stamp)
-	return nil
 }
 
 // flagLinked flags the files all of whose names were met.
-func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
-	tree, err := treecopy.OpenTree(r.dir)
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
+func (r *run) flagLinked(tree *treecopy.Tree, linked map[treecopy.FileID]*file) {
 	for _, f := range linked {
-		if len(f.pids) > 0 {
-			continue // it was open, and is dealt with
-		}
 		if int(f.stat.Nlink) > f.names {
 			r.stays(f, whyOutside)
 			continue
@@ -385,7 +397,6 @@ func (r *run) flagLinked(linked map[treecopy.FileID]*file) error {
 		}
 		r.stamp(f.name, stamp)
 	}
-	return nil
 }
 
 func sortedFiles(files []snapstate.WritableFile) []snapstate.WritableFile {

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"endured/dirs"
 	"endured/interfaces/apparmor"
@@ -67,6 +68,9 @@ type Config struct {
 	// snaps may mount to write there, and those to read only; nil if there are none.
 	// Other snaps are looked at only where they may write.
 	Shared func(info *snap.Info) (write, read []string)
+	// Patience bounds the flagging of everything while services wait for the copy;
+	// what is open comes first, and what is left is flagged later. 0 is 100 ms.
+	Patience time.Duration
 	// Fault is for crash tests and nil otherwise. It is called after each step,
 	// with "seal:do:" and noted, shared (what others are shown from now on), profiles, mount (in one namespace), mounts, marked
 	// (no file is flagged yet), append-only (the first flag of an open file), flag,
@@ -95,6 +99,9 @@ type Manager struct {
 
 // New makes a Manager.
 func New(c Config) *Manager {
+	if c.Patience == 0 {
+		c.Patience = defaultPatience
+	}
 	m := &Manager{Config: c, watched: map[string]context.CancelFunc{}}
 	m.life, m.end = context.WithCancel(context.Background())
 	return m

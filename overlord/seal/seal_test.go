@@ -101,7 +101,7 @@ func newWorld(t *testing.T) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	snaps := snapstate.New(snapstate.Config{Dirs: d, State: w.st, Systemd: noSystemd{}, Log: log, CgroupRoot: filepath.Join(root, "cgroup")}, state.NewRunner(w.st, log))
-	w.config = seal.Config{Dirs: d, State: w.st, Snaps: snaps, Log: log, Fault: w.passed}
+	w.config = seal.Config{Dirs: d, State: w.st, Snaps: snaps, Log: log, Patience: time.Minute, Fault: w.passed}
 	w.m = seal.New(w.config)
 	t.Cleanup(func() {
 		w.m.Stop()
@@ -289,6 +289,28 @@ func TestOpenFiles(t *testing.T) {
 	a.must("echo x >>log")
 	a.mustNot("echo >own") // flags of their own stay
 	a.mustNot("echo >log")
+}
+
+// TestNoPatience: where flagging everything takes too long, what is open comes
+// first, and it is told that the rest is still to be done.
+func TestNoPatience(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.needsFlags()
+	a := w.actor(true)
+	a.must("exec 7>>f && exec 8>>sub/g")
+	w.config.Patience = time.Nanosecond
+	w.m = seal.New(w.config)
+	s := w.seal()
+	if !s.Pending || s.State != snapstate.NotSealed || len(s.Writable) > 0 || !strings.Contains(strings.Join(s.Why, "; "), "not all of its files are immutable yet") {
+		t.Errorf("%+v", s)
+	}
+	for _, c := range []string{"echo x >&7", "echo x >&8", "echo >$D/f"} {
+		a.mustNot(c)
+	}
+	a.must("echo >new") // it stands in the data
+	w.unseal()
+	a.must("echo x >&7 && echo x >&8")
 }
 
 // TestGuests: another snap that has some of the data mounted is kept off, too,
