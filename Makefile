@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GO      ?= go
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 BUILD    = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
-PACKAGES = squashfs-tools dbus strace tmux e2fsprogs acl attr util-linux systemd apparmor
+PACKAGES = squashfs-tools dbus strace tmux e2fsprogs xfsprogs btrfs-progs acl attr util-linux systemd apparmor
 
 .DEFAULT_GOAL := help
 .PHONY: help demo deps build test unit e2e stock soak bench lint install uninstall stage clean

@@ -128,24 +128,6 @@ func SyncFilesystem(path string) error {
 	return nil
 }
 
-// ReplaceSymlink makes link a symbolic link to target, in one step for those
-// who follow it. It reports whether anything changed. A directory at link is
-// an error.
-func ReplaceSymlink(target, link string) (changed bool, err error) {
-	if have, err := os.Readlink(link); err == nil && have == target {
-		return false, nil
-	}
-	tmp := tempName(link)
-	if err := os.Symlink(target, tmp); err != nil {
-		return false, fmt.Errorf("cannot link %s to %s: %w", link, target, err)
-	}
-	if err := os.Rename(tmp, link); err != nil {
-		os.Remove(tmp)
-		return false, fmt.Errorf("cannot link %s to %s: %w", link, target, err)
-	}
-	return true, nil
-}
-
 // EnsureDir makes path a directory with exactly the given permissions;
 // missing parents are made 0755. It reports whether path was made or its
 // permissions changed. A symbolic link at path is an error: its target is

@@ -65,25 +65,6 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-func TestReplaceSymlink(t *testing.T) {
-	t.Parallel()
-	link := filepath.Join(t.TempDir(), "current")
-	for _, step := range []struct {
-		target  string
-		changed bool
-	}{{"1", true}, {"1", false}, {"2", true}} {
-		changed, err := ReplaceSymlink(step.target, link)
-		must(t, err)
-		if got, _ := os.Readlink(link); got != step.target || changed != step.changed {
-			t.Errorf("to %s: %s, %v", step.target, got, changed)
-		}
-	}
-	dir := t.TempDir()
-	if _, err := ReplaceSymlink("1", dir); err == nil {
-		t.Error("a directory was replaced")
-	}
-}
-
 func TestEnsureDir(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()

@@ -224,8 +224,21 @@ func Launchers(info *snap.Info, o Options) []File {
 	return out
 }
 
-// Tidy removes what Stage, Swap and Withdraw left of the revisions' units and
-// launchers. A nil one has none.
+// CurrentLinks say which revision of a snap is current, and which data.
+func CurrentLinks(name string, rev snap.Revision) []File {
+	return []File{{Path: system().CurrentData(name), Link: rev.String()}, {Path: system().Current(name), Link: rev.String()}}
+}
+
+// GateLink has a boot begin with the starts of a snap's services held.
+func GateLink(name string, o Options) File {
+	return File{
+		Path: filepath.Join(system().Units(), "multi-user.target.wants", GateUnit(name)),
+		Link: filepath.Join(o.Dirs.SystemUnits(), "snapd-refresh-gate@.service"),
+	}
+}
+
+// Tidy removes what Stage, Swap and Withdraw left of all files of the revisions.
+// A nil one has none.
 func Tidy(o Options, infos ...*snap.Info) error {
 	for _, i := range infos {
 		if i == nil {
@@ -235,7 +248,7 @@ func Tidy(o Options, infos ...*snap.Info) error {
 		if err != nil {
 			return err
 		}
-		Unstage(append(set.Files, Launchers(i, o)...), o)
+		Unstage(slices.Concat(set.Files, Launchers(i, o), CurrentLinks(i.Name, i.Revision), []File{GateLink(i.Name, o)}), o)
 	}
 	return nil
 }

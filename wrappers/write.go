@@ -35,16 +35,22 @@ func Write(files []File, o Options) (changed []string, err error) {
 // before waits where Stage would put it, until Unstage, and so a Swap of that
 // needs no room.
 func Swap(files []File, o Options) (changed []string, err error) {
+	changed, err = SwapNames(files, o)
+	return changed, errors.Join(err, syncDirs(changed, o))
+}
+
+// SwapNames is a Swap after which the names are not on stable storage yet.
+func SwapNames(files []File, o Options) (changed []string, err error) {
 	changed, err = stage(files, o)
 	if err != nil {
 		return nil, err
 	}
 	for n, path := range changed {
 		if err := exchange(staged(path, o), o.Dirs.Under(path)); err != nil {
-			return changed[:n], errors.Join(fmt.Errorf("cannot write %s: %w", path, err), syncDirs(changed[:n], o))
+			return changed[:n], fmt.Errorf("cannot write %s: %w", path, err)
 		}
 	}
-	return changed, syncDirs(changed, o)
+	return changed, nil
 }
 
 // exchange gives each of two files the name of the other. Without a second one,

@@ -43,23 +43,13 @@ type gate struct {
 func (m *Manager) newGate(snap string) *gate { return &gate{m: m, snap: snap} }
 
 func (m *Manager) bootLink(snap string) string {
-	return filepath.Join(m.Dirs.Units(), "multi-user.target.wants", wrappers.GateUnit(snap))
+	return m.Dirs.Under(wrappers.GateLink(snap, m.Wrap).Path)
 }
 
 // arm makes the boot link and holds starts from now on. It may be called again.
 func (g *gate) arm(ctx context.Context) error {
-	link := g.m.bootLink(g.snap)
-	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+	if _, err := wrappers.Swap([]wrappers.File{wrappers.GateLink(g.snap, g.m.Wrap)}, g.m.Wrap); err != nil {
 		return fmt.Errorf("cannot hold starts over a reboot: %w", err)
-	}
-	changed, err := osutil.ReplaceSymlink(filepath.Join(g.m.Dirs.SystemUnits(), "snapd-refresh-gate@.service"), link)
-	if err != nil {
-		return fmt.Errorf("cannot hold starts over a reboot: %w", err)
-	}
-	if changed {
-		if err := osutil.SyncDirEntry(link); err != nil {
-			return fmt.Errorf("cannot hold starts over a reboot: %w", err)
-		}
 	}
 	mark := g.m.Dirs.SwitchMark(g.snap)
 	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
@@ -187,16 +177,24 @@ func (g *gate) linked() bool {
 	return err == nil
 }
 
-// unlink takes the boot link away, after release.
+// unlink takes the boot link away, after release. It is kept for the way back
+// until it is tidied away.
 func (g *gate) unlink() error {
-	link := g.m.bootLink(g.snap)
-	if err := os.Remove(link); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+	removed, err := wrappers.Withdraw([]wrappers.File{wrappers.GateLink(g.snap, g.m.Wrap)}, g.m.Wrap)
+	if err != nil {
 		return fmt.Errorf("cannot let starts go at boot: %w", err)
 	}
-	return osutil.SyncDirEntry(link)
+	if len(removed) == 0 {
+		return nil
+	}
+	return osutil.SyncDirEntry(g.m.bootLink(g.snap))
+}
+
+// open ends it all.
+func (g *gate) open(ctx context.Context) error {
+	err := errors.Join(g.release(ctx), g.retire(ctx), g.unlink())
+	wrappers.Unstage([]wrappers.File{wrappers.GateLink(g.snap, g.m.Wrap)}, g.m.Wrap)
+	return err
 }
 
 // close ends the watch; the gate itself stays as it is.
@@ -228,8 +226,7 @@ func (m *Manager) Reconcile(ctx context.Context, busy map[string]bool) error {
 	var errs []error // one that cannot be opened is no reason to leave the others closed
 	for name := range left {
 		if !busy[name] {
-			g := m.newGate(name)
-			errs = append(errs, g.release(ctx), g.retire(ctx), g.unlink())
+			errs = append(errs, m.newGate(name).open(ctx))
 		}
 	}
 	return errors.Join(errs...)

@@ -83,7 +83,7 @@ func (sw *Switch) back(ctx context.Context) error {
 	if sw.from != nil {
 		err = errors.Join(err, sw.m.Seals.Unseal(ctx, sw.record, sw.from.Revision))
 	}
-	return errors.Join(err, sw.gate.release(ctx), sw.gate.retire(ctx), sw.gate.unlink())
+	return errors.Join(err, sw.gate.open(ctx))
 }
 
 // backOnce goes back: services that were stopped run again from the old
@@ -448,20 +448,14 @@ func (c *course) wished(w wish) []*snap.App {
 // current moves the links that say which revision is current, and the launchers.
 func (sw *Switch) current(c course) error {
 	name := sw.setup.Snap
-	links := []struct{ link, target string }{
-		{sw.m.Dirs.CurrentData(name), ""},
-		{sw.m.Dirs.Current(name), ""},
+	var err error
+	if c.target == nil {
+		_, err = wrappers.Withdraw(wrappers.CurrentLinks(name, c.other.Revision), sw.m.Wrap)
+	} else if _, err = wrappers.SwapNames(wrappers.CurrentLinks(name, c.target.Revision), sw.m.Wrap); err != nil {
+		err = fmt.Errorf("cannot make revision %s of snap %q current: %w", c.target.Revision, name, err)
 	}
-	for _, l := range links {
-		if c.target == nil {
-			if err := removeLink(l.link); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := osutil.ReplaceSymlink(c.target.Revision.String(), l.link); err != nil {
-			return fmt.Errorf("cannot make revision %s of snap %q current: %w", c.target.Revision, name, err)
-		}
+	if err != nil {
+		return err
 	}
 	return sw.launchers(c)
 }
@@ -472,13 +466,6 @@ func (sw *Switch) syncLinks() error {
 		if err := osutil.SyncDirEntry(l); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-	}
-	return nil
-}
-
-func removeLink(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("cannot remove %s: %w", path, err)
 	}
 	return nil
 }

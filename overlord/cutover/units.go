@@ -89,7 +89,8 @@ func (sw *Switch) stage(c course) error {
 	if err != nil {
 		return err
 	}
-	return wrappers.Stage(append(set.Files, wrappers.Launchers(c.target, sw.m.Wrap)...), sw.m.Wrap)
+	links := wrappers.CurrentLinks(c.target.Name, c.target.Revision)
+	return wrappers.Stage(slices.Concat(set.Files, wrappers.Launchers(c.target, sw.m.Wrap), links), sw.m.Wrap)
 }
 
 // unstage removes what is kept of the other side's files. It is kept for the

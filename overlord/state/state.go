@@ -40,6 +40,8 @@ const (
 	// room is kept for the file to grow into, so that on a full disk what was begun
 	// can be taken back and recorded.
 	room = 1 << 20
+	// noCopyOnWrite is FS_NOCOW_FL of linux/fs.h.
+	noCopyOnWrite = 0x00800000
 )
 
 // Options are for Open. The zero value is fit for use.
@@ -94,6 +96,7 @@ func Open(path string, o Options) (*State, error) {
 	if o.LockTimeout == 0 {
 		o.LockTimeout = 10 * time.Second
 	}
+	inPlace(path)
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:         o.LockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
@@ -120,6 +123,20 @@ func Open(path string, o Options) (*State, error) {
 	}
 	s.takeRoom()
 	return s, nil
+}
+
+// inPlace makes a new file on btrfs one that is overwritten in place: of a copy
+// for each write a full disk has none.
+func inPlace(path string) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return // it is there, or will be missed below
+	}
+	defer f.Close()
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.BTRFS_SUPER_MAGIC {
+		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, noCopyOnWrite)
+	}
 }
 
 // initialise makes the buckets of a new file and refuses a newer format.

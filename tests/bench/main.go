@@ -129,7 +129,7 @@ func onDevice(ctx context.Context, o *options) (err error) {
 		return fmt.Errorf("cannot find an installed tree, run: make bench (%w)", err)
 	}
 	name := fmt.Sprintf("bench-%d", os.Getpid())
-	start := exec.CommandContext(ctx, device, "start", name, "--ext4", "3G", "--overlay", o.stage, "--owner", strconv.Itoa(os.Getpid()))
+	start := exec.CommandContext(ctx, device, "start", name, "--disk", "3G", "--overlay", o.stage, "--owner", strconv.Itoa(os.Getpid()))
 	if out, err := start.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot boot a device: %w: %s", err, bytes.TrimSpace(out))
 	}

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountImage shows the directories snap and snapd of the ext4 image at /var/snap and /var/lib/snapd under root.
+// mountImage shows the directories snap and snapd of the disk at /var/snap and /var/lib/snapd under root.
 // The loop device lets go of the image when its last mount is gone.
-func mountImage(image, root string) error {
+func mountImage(image, fs, root string) error {
 	dev, loop, err := attachLoop(image)
 	if err != nil {
 		return err
 	}
 	defer loop.Close()
 	at := filepath.Join(root, ".old")
-	if err := mount(dev, at, "ext4", unix.MS_NODEV, ""); err != nil {
+	if err := mount(dev, at, fs, unix.MS_NODEV, ""); err != nil {
 		return err
 	}
 	for dir, target := range map[string]string{"snap": "/var/snap", "snapd": "/var/lib/snapd"} {

@@ -27,6 +27,7 @@ type record struct {
 	Upper           string `json:"upper"`             // directory of its writes
 	Foreign         bool   `json:"foreign,omitempty"` // Upper was given by the caller and is not ours to remove
 	Project         string `json:"project,omitempty"`
+	FS              string `json:"fs"` // of its disk
 }
 
 func openHost() (*host, error) {

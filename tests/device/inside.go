@@ -24,7 +24,8 @@ const (
 type insideConfig struct {
 	Name     string
 	Upper    string   // becomes the overlay's upper and work directories
-	Image    string   // ext4
+	Image    string   // of the disk
+	FS       string   // on it
 	Host     string   // shown at /srv/host, writable
 	Notify   string   // directory of the notify socket
 	Project  string   // shown at /srv/endured; writes go to the upper
@@ -161,7 +162,7 @@ func (c *insideConfig) mountRoot() error {
 			return err
 		}
 	}
-	if err := mountImage(c.Image, root); err != nil {
+	if err := mountImage(c.Image, c.FS, root); err != nil {
 		return err
 	}
 	if err := unix.Chdir(root); err != nil {

@@ -5,7 +5,7 @@
 // A device is systemd as PID 1 in namespaces of its own, over an overlay of the
 // host's root: every program of the host is there, nothing that happens inside
 // reaches the host. Its writes go to a directory on a tmpfs and, for /var/snap
-// and /var/lib/snapd, to an ext4 image; both outlive a kill -9 of its PID 1, so
+// and /var/lib/snapd, to a disk of its own; both outlive a kill -9 of its PID 1, so
 // "crash" and a second "start" are a reboot without a shutdown. The page cache
 // survives with them: it is no model of a power cut.
 package main
@@ -19,7 +19,7 @@ import (
 
 const usage = `usage: device VERB …
 
-  start NAME [--ext4 SIZE] [--overlay DIR]… [--keep-upper DIR] [--owner PID]
+  start NAME [--disk SIZE] [--fs TYPE] [--overlay DIR]… [--keep-upper DIR] [--owner PID]
              [--project DIR] [--no-wait] [--timeout DURATION]
                       boot a device, or boot a crashed one again over what it left
   exec NAME [--group G] [--cwd DIR] [--env K=V]… [--file /srv/host/REMOTE=LOCAL]… CMD [ARG]…
@@ -34,10 +34,11 @@ const usage = `usage: device VERB …
   clean [--all]       remove what dead runs left: devices, cgroups, directories
 
 Inside, /srv/endured is a copy-on-write view of the project, /srv/host a directory shared with the host, and
-/var/snap and /var/lib/snapd lie on ext4. An overlay is a tree such as "make install DESTDIR=…" leaves, copied over
-the root at every start that names it.
+/var/snap and /var/lib/snapd lie on a disk of their own, with ext4 or what --fs says. An overlay is a tree such as
+"make install DESTDIR=…" leaves, copied over the root at every start that names it.
 
 $DEVICE_DIR       where devices live, by default /run/endured-devices
+$DEVICE_FS        default for --fs
 $DEVICE_OWNER     default for --owner: clean removes devices whose owner is gone
 $DEVICE_OVERLAYS  overlays for every start, separated by colons
 `

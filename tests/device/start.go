@@ -4,16 +4,19 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,8 +26,16 @@ import (
 	"endured/tests/lib/machines"
 )
 
+// mkfs says how a file system is made, in the image that is named last.
+var mkfs = map[string][]string{
+	"ext4":  {"mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"},
+	"xfs":   {"mkfs.xfs", "-q"},
+	"btrfs": {"mkfs.btrfs", "-q"},
+}
+
 type startOptions struct {
-	ext4     int64 // bytes, of a new image
+	size     int64 // bytes, of a new disk
+	fs       string
 	overlays machines.Strings
 	upper    string
 	project  string
@@ -37,7 +48,8 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	var o startOptions
 	size := "1G"
 	f := flag.NewFlagSet("start", flag.ContinueOnError)
-	f.StringVar(&size, "ext4", size, "size of the ext4 image, such as 512M or 4G")
+	f.StringVar(&size, "disk", size, "size of the disk, such as 512M or 4G")
+	f.StringVar(&o.fs, "fs", "", "file system on it: ext4, xfs or btrfs")
 	f.Var(&o.overlays, "overlay", "directory whose tree is copied over the root")
 	f.StringVar(&o.upper, "keep-upper", "", "directory for the device's writes, kept by stop")
 	f.StringVar(&o.project, "project", "", "directory shown at /srv/endured (default: the one around that has go.mod)")
@@ -51,8 +63,11 @@ func (h *host) cmdStart(ctx context.Context, args []string) error {
 	if len(rest) != 0 {
 		return fmt.Errorf("cannot understand %q after the name", rest)
 	}
-	if o.ext4, err = machines.ParseSize(size); err != nil {
+	if o.size, err = machines.ParseSize(size); err != nil {
 		return err
+	}
+	if o.fs = cmp.Or(o.fs, os.Getenv("DEVICE_FS"), "ext4"); mkfs[o.fs] == nil {
+		return fmt.Errorf("cannot make a file system %q: want one of %s", o.fs, strings.Join(slices.Sorted(maps.Keys(mkfs)), ", "))
 	}
 	if o.owner == 0 {
 		o.owner, _ = strconv.Atoi(os.Getenv("DEVICE_OWNER"))
@@ -112,7 +127,7 @@ func (h *host) start(ctx context.Context, name string, o startOptions) error {
 }
 
 func (h *host) create(ctx context.Context, name string, o startOptions) (*record, error) {
-	r := &record{Record: machines.Record{Name: name, Created: time.Now()}, Upper: o.upper, Foreign: o.upper != "", Project: o.project}
+	r := &record{Record: machines.Record{Name: name, Created: time.Now()}, FS: o.fs, Upper: o.upper, Foreign: o.upper != "", Project: o.project}
 	r.SetOwner(o.owner)
 	if !r.Foreign {
 		r.Upper = filepath.Join(h.uppers, name)
@@ -133,17 +148,16 @@ func (h *host) create(ctx context.Context, name string, o startOptions) (*record
 			return nil, fmt.Errorf("cannot make a directory of the device: %w", err)
 		}
 	}
-	image := h.Of(name, "ext4.img")
+	image := h.Of(name, "disk.img")
 	if err := os.WriteFile(image, nil, 0600); err != nil {
-		return nil, fmt.Errorf("cannot make the ext4 image: %w", err)
+		return nil, fmt.Errorf("cannot make the disk: %w", err)
 	}
-	if err := os.Truncate(image, o.ext4); err != nil {
-		return nil, fmt.Errorf("cannot make the ext4 image: %w", err)
+	if err := os.Truncate(image, o.size); err != nil {
+		return nil, fmt.Errorf("cannot make the disk: %w", err)
 	}
-	mkfs := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0",
-		"-E", "lazy_itable_init=1,lazy_journal_init=1", image)
-	if out, err := mkfs.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("cannot make the ext4 image: %w: %s", err, bytes.TrimSpace(out))
+	how := append(mkfs[r.FS], image)
+	if out, err := exec.CommandContext(ctx, how[0], how[1:]...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("cannot make the disk: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return r, h.save(r)
 }
@@ -170,7 +184,7 @@ func (h *host) spawn(r *record, o startOptions) error {
 	}
 	defer fromInside.Close()
 	config, err := json.Marshal(insideConfig{
-		Name: r.Name, Upper: r.Upper, Image: h.Of(r.Name, "ext4.img"), Host: h.Of(r.Name, "host"),
+		Name: r.Name, Upper: r.Upper, FS: r.FS, Image: h.Of(r.Name, "disk.img"), Host: h.Of(r.Name, "host"),
 		Notify: h.Of(r.Name, "notify"), Project: r.Project, Overlays: o.overlays, Hidden: h.Path,
 	})
 	if err != nil {

@@ -135,7 +135,7 @@ func (h *host) settleDown(ctx context.Context, r *record) error {
 	if err := removeCgroup(ctx, cg); err != nil {
 		return err
 	}
-	image := h.Of(r.Name, "ext4.img")
+	image := h.Of(r.Name, "disk.img")
 	// The kernel drops the mounts of a dead namespace a moment later, and says so to nobody.
 	err := machines.RetryFor(ctx, 10*time.Second, func() error {
 		if loops := loopsOf(image); len(loops) != 0 {
