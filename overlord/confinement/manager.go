@@ -26,6 +26,9 @@ import (
 type Specs interface {
 	// SpecFor is asked for an app, or for "hook.NAME".
 	SpecFor(info *snap.Info, appOrHook string) (*interfaces.Spec, error)
+	// UpdatePeers gives the snaps that are connected with the task's what its
+	// current revision offers.
+	UpdatePeers(ctx context.Context, t *state.Task) error
 }
 
 // Profiles keeps AppArmor profiles; see apparmor.Store.

@@ -125,6 +125,9 @@ func (m *Manager) undoSetup(ctx context.Context, t *state.Task) (state.Commit, e
 		t.Log("Profiles stay: %v", err)
 		err = nil
 	}
+	if m.Specs != nil { // the record names the old revision again only now
+		err = errors.Join(err, m.Specs.UpdatePeers(ctx, t))
+	}
 	return nil, err
 }
 

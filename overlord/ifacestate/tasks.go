@@ -301,12 +301,17 @@ func (m *Manager) undoAutoDisconnect(ctx context.Context, t *state.Task) (state.
 	return nil, m.applyAll(ctx, t, was.snaps())
 }
 
-// doUpdatePeers gives the snaps that are connected with one that has changed what
-// that offers now; and the snap itself, for what its peers did in the meantime.
 func (m *Manager) doUpdatePeers(ctx context.Context, t *state.Task) (state.Commit, error) {
+	return nil, m.UpdatePeers(ctx, t)
+}
+
+// UpdatePeers gives the snaps that are connected with the task's what that offers
+// now; and the snap itself, for what its peers did in the meantime. On the way
+// back the switch is undone after the task of that name: setup-profiles calls it.
+func (m *Manager) UpdatePeers(ctx context.Context, t *state.Task) error {
 	s, err := m.Snaps.SetupOf(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	names := []string{}
 	err = m.State.View(func(tx *state.Tx) error {
@@ -321,13 +326,13 @@ func (m *Manager) doUpdatePeers(ctx context.Context, t *state.Task) (state.Commi
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	names = others(names, "")
 	if len(names) == 1 { // connected with the host only
-		return nil, nil
+		return nil
 	}
-	return nil, m.applyAll(ctx, t, names)
+	return m.applyAll(ctx, t, names)
 }
 
 // NoPlaceError says that a snap has no directory where it wants to see content.
