@@ -230,8 +230,9 @@ func (r *run) flagOpen(tree *treecopy.Tree, found map[treecopy.FileID]*file, wri
 	return nil
 }
 
-// freeze flags open files, but for those that have lost their name. First they become append-only: from then on none of
-// them is mapped anew, and what was mapped since it was looked for is found.
+// freeze flags open files, but for those that have lost their name. First they
+// become append-only: from then on none of them is mapped anew, and what was mapped
+// since it was looked for is found.
 func (r *run) freeze(tree *treecopy.Tree, files []*file) {
 	stamps := map[treecopy.FileID]*treecopy.Stamp{}
 	open := map[treecopy.FileID]*file{}

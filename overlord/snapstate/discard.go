@@ -45,7 +45,7 @@ func (m *Manager) doDiscardRevisions(ctx context.Context, t *state.Task) (state.
 			err = wrappers.Tidy(wrappers.Options{Dirs: m.Dirs}, from, to)
 		}
 		if err != nil {
-			return nil, err
+			left = append(left, err)
 		}
 	}
 	var gone, stay []snap.Revision
