@@ -95,9 +95,16 @@ func golden(t *testing.T, name, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("%s is not what was agreed; got:\n%s", path, got)
+	if got == string(want) {
+		return
 	}
+	have, agreed := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	n := 0
+	for n < min(len(have), len(agreed)) && have[n] == agreed[n] {
+		n++
+	}
+	part := func(lines []string) string { return strings.Join(lines[max(n-3, 0):min(n+4, len(lines))], "\n") }
+	t.Errorf("%s is not what was agreed; line %d, got:\n%s\nwant:\n%s\nall of it:\n%s", path, n+1, part(have), part(agreed), got)
 }
 
 func TestSameFileIsDoneWithoutTasks(t *testing.T) {
