@@ -349,6 +349,10 @@ func TestSwapBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// what finds nothing to change takes nothing away
+	if changed, err := wrappers.Write(files, o); err != nil || len(changed) > 0 {
+		t.Errorf("written again: %q, %v", changed, err)
+	}
 	for range 2 {
 		if _, err := wrappers.Swap(old, o); err != nil {
 			t.Fatal(err)

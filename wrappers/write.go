@@ -27,8 +27,13 @@ import (
 // names are when Write returns, with one fsync per directory. After an error
 // some files may be new; writing what was wanted before takes that back.
 func Write(files []File, o Options) (changed []string, err error) {
-	defer Unstage(files, o)
-	return Swap(files, o)
+	staging, err := stage(files, o)
+	defer unstage(staging, o) // and not what a Swap keeps of others
+	if err != nil {
+		return nil, err
+	}
+	changed, err = swap(staging, o)
+	return changed, errors.Join(err, syncDirs(changed, o))
 }
 
 // Swap is a Write that can be taken back on a full disk: what a file held
@@ -41,16 +46,21 @@ func Swap(files []File, o Options) (changed []string, err error) {
 
 // SwapNames is a Swap after which the names are not on stable storage yet.
 func SwapNames(files []File, o Options) (changed []string, err error) {
-	changed, err = stage(files, o)
+	staging, err := stage(files, o)
 	if err != nil {
 		return nil, err
 	}
-	for n, path := range changed {
+	return swap(staging, o)
+}
+
+// swap gives each path what is staged for it, and returns those that have it.
+func swap(paths []string, o Options) (changed []string, err error) {
+	for n, path := range paths {
 		if err := exchange(staged(path, o), o.Dirs.Under(path)); err != nil {
-			return changed[:n], fmt.Errorf("cannot write %s: %w", path, err)
+			return paths[:n], fmt.Errorf("cannot write %s: %w", path, err)
 		}
 	}
-	return changed, nil
+	return paths, nil
 }
 
 // exchange gives each of two files the name of the other. Without a second one,
@@ -93,12 +103,18 @@ func Stage(files []File, o Options) error {
 // that was killed in between may have left some.
 func Unstage(files []File, o Options) {
 	for _, f := range files {
-		os.Remove(staged(f.Path, o))
+		unstage([]string{f.Path}, o)
+	}
+}
+
+func unstage(paths []string, o Options) {
+	for _, path := range paths {
+		os.Remove(staged(path, o))
 	}
 }
 
 // stage returns the paths of the files that are not as wanted. Beside each now
-// is what is.
+// is what is; with an error, beside some of them.
 func stage(files []File, o Options) (changed []string, err error) {
 	for _, f := range files {
 		same, err := isSame(f, o.Dirs.Under(f.Path))
@@ -107,7 +123,7 @@ func stage(files []File, o Options) (changed []string, err error) {
 			changed = append(changed, f.Path)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot write %s: %w", f.Path, err)
+			return changed, fmt.Errorf("cannot write %s: %w", f.Path, err)
 		}
 	}
 	return changed, nil
